@@ -43,12 +43,21 @@ enum gopher_type {
   GOPHER_STR = 5,     /* .str, NUL-terminated, or .len bytes when len is not 0 */
   GOPHER_ENUM = 6,    /* .num is an index into the table's `values` */
   GOPHER_PROCESS = 7, /* .process; becomes the labels pid, comm, cgroup */
-  GOPHER_CGROUP = 8,  /* .num is a cgroup id (inode of its folder); becomes its path */
+  GOPHER_CGROUP = 8,  /* .num: inode of the cgroup | hierarchy << 60; becomes its path */
   GOPHER_DEV = 9, /* .num is major << 20 | minor, the kernel's dev_t; becomes the name in lsblk */
   GOPHER_ERRNO = 10, /* .snum, sign ignored; becomes "EIO" */
   GOPHER_ADDR = 11,  /* .data: 4 or 16 bytes in network order, .len says which */
   GOPHER_NS = 12,    /* .num nanoseconds; becomes seconds */
   GOPHER_BYTES = 13  /* .num bytes */
+};
+
+/* On a hybrid host each cgroup hierarchy numbers its own; the upper bits say which one it is. */
+enum {
+  GOPHER_HIERARCHY_SHIFT = 60,
+  GOPHER_HIERARCHY_V2 = 0,
+  GOPHER_HIERARCHY_MEMORY = 1,
+  GOPHER_HIERARCHY_CPU = 2,
+  GOPHER_HIERARCHY_PIDS = 3
 };
 
 enum gopher_kind { GOPHER_COUNTER = 1, GOPHER_GAUGE = 2, GOPHER_HISTOGRAM = 3 };
@@ -60,7 +69,7 @@ struct gopher_process {
   uint32_t tgid;
   uint32_t reserved;
   uint64_t start_ns;  /* CLOCK_BOOTTIME; 0: unknown or a kernel thread's collective name */
-  uint64_t cgroup_id; /* 0: unknown */
+  uint64_t cgroup_id; /* as GOPHER_CGROUP; 0: unknown */
   char comm[16];
 };
 
