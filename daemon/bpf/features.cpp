@@ -5,7 +5,9 @@
 #include <bpf/btf.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <sstream>
 
@@ -19,6 +21,12 @@ struct FreeBtf {
 bool exists(const std::string& path) {
   struct stat st;
   return stat(path.c_str(), &st) == 0;
+}
+
+size_t hash_of(std::string_view name) { return std::hash<std::string_view>()(name); }
+
+bool has(const std::vector<size_t>& sorted, std::string_view name) {
+  return std::binary_search(sorted.begin(), sorted.end(), hash_of(name));
 }
 
 const char* kKinds[] = {"tp_btf", "raw_tp",    "tp",   "fentry", "fexit",
@@ -65,10 +73,12 @@ bool KernelFeatures::load_btf() {
     if (!btf_is_func(t) && !btf_is_typedef(t)) continue;
     std::string_view name = btf__name_by_offset(vmlinux.get(), t->name_off);
     if (btf_is_func(t))
-      functions_.emplace(name);
+      functions_.push_back(hash_of(name));
     else if (name.starts_with(prefix))
-      tracepoints_.emplace(name.substr(prefix.size()));
+      tracepoints_.push_back(hash_of(name.substr(prefix.size())));
   }
+  std::sort(functions_.begin(), functions_.end());
+  std::sort(tracepoints_.begin(), tracepoints_.end());
   return true;
 }
 
@@ -76,9 +86,9 @@ void KernelFeatures::release() { *this = {}; }
 
 std::string KernelFeatures::missing(const Section& s) {
   if (!load_btf()) return btf_error_;
-  if (s.kind == "tp_btf" && !tracepoints_.contains(s.target))
+  if (s.kind == "tp_btf" && !has(tracepoints_, s.target))
     return "no tracepoint " + s.target + " in BTF";
-  if ((s.kind == "fentry" || s.kind == "fexit") && !functions_.contains(s.target))
+  if ((s.kind == "fentry" || s.kind == "fexit") && !has(functions_, s.target))
     return "no function " + s.target + " in BTF";
   if ((s.kind == "kprobe" || s.kind == "kretprobe") &&
       !exists("/sys/bus/event_source/devices/kprobe/type"))

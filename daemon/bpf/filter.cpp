@@ -24,6 +24,14 @@ Result<> sync(int fd, const std::set<K>& wanted, const std::set<K>& now, const c
 
 }  // namespace
 
+uint32_t FilterSet::bits() const {
+  uint32_t bits = 0;
+  if (by_pid) bits |= GOPHER_FILTER_PID;
+  if (by_cgroup) bits |= GOPHER_FILTER_CGROUP;
+  if (by_device) bits |= GOPHER_FILTER_DEV;
+  return bits;
+}
+
 Result<FilterMaps> FilterMaps::create() {
   FilterMaps f;
   auto make = [](const char* name, uint32_t key) {
@@ -44,9 +52,7 @@ Result<> FilterMaps::apply(const FilterSet& wanted) {
   if (auto r = sync(cgroups_.get(), wanted.cgroups, now_.cgroups, "cgroup"); !r) return r;
   if (auto r = sync(devices_.get(), wanted.devices, now_.devices, "device"); !r) return r;
   now_ = wanted;
-  bits_ = (wanted.by_pid ? GOPHER_FILTER_PID : 0u) |
-          (wanted.by_cgroup ? GOPHER_FILTER_CGROUP : 0u) |
-          (wanted.by_device ? GOPHER_FILTER_DEV : 0u);
+  if (wanted.bits() != bits_) bits_ = wanted.bits();  // written only while no probe runs
   return Ok{};
 }
 

@@ -20,6 +20,7 @@ struct FilterSet {
   std::set<uint32_t> pids;
   std::set<uint64_t> cgroups;
   std::set<uint32_t> devices;
+  uint32_t bits() const;  // enum gopher_filter_bits
 };
 
 class FilterMaps {
@@ -28,7 +29,7 @@ class FilterMaps {
   const SharedMaps& maps() const { return shared_; }
   // Makes the maps hold exactly this; entries that stay are never away in between.
   Result<> apply(const FilterSet& wanted);
-  uint32_t bits() const { return bits_; }  // enum gopher_filter_bits
+  uint32_t bits() const { return bits_; }
 
  private:
   UniqueFd pids_, cgroups_, devices_;

@@ -33,6 +33,7 @@ struct Rings::Ring {
   }
 };
 
+Rings::Rings() = default;
 Rings::~Rings() = default;
 
 Result<> Rings::add(int ring_fd, int drops_fd, gopher_ring_fn fn, void* arg) {

@@ -14,7 +14,7 @@ namespace gopher {
 // Used by one worker only.
 class Rings {
  public:
-  Rings() = default;
+  Rings();
   ~Rings();
   Rings(const Rings&) = delete;
   Rings& operator=(const Rings&) = delete;
