@@ -1,7 +1,8 @@
 # servers.py - the real servers, devices and the daemon that the end-to-end tests start.
 # SPDX-License-Identifier: Apache-2.0
 """Each class is a context manager: what it starts is ended when the block ends, however it ends. Should the
-tests themselves be killed, the kernel ends it (a parent-death signal; a loop device clears itself)."""
+tests themselves be killed, the kernel ends it (a parent-death signal; a loop device clears itself). That signal
+goes out when the thread that started a server ends, so start servers from the main thread."""
 
 import atexit
 import dataclasses
@@ -51,11 +52,15 @@ def answers(port):
         return False
 
 
+# The servers are on this machine, whatever proxy the environment names.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def http_get(url, headers=None, timeout=10):
     """(status, headers, body as bytes); an error status is no exception."""
     request = urllib.request.Request(url, headers=headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as reply:
+        with _opener.open(request, timeout=timeout) as reply:
             return reply.status, reply.headers, reply.read()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read()
@@ -83,6 +88,9 @@ class Server:
             self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *map(str, argv)],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env={**os.environ, **(env or {})}, cwd=cwd)
+        # Were we killed before setpriv is done, the signal would have gone out too early.
+        comm = Path(f"/proc/{self.process.pid}/comm")
+        wait_until(lambda: not self.running or comm.read_text() != "setpriv\n", f"{self.name} is executed", 10, 0.002)
 
     @property
     def pid(self):
@@ -239,7 +247,8 @@ class Kafka(Server):
         """Every record of a topic, in order within a partition; none for a topic that does not exist yet."""
         if topic not in self.topics():
             return []
-        done = self._kcat("-C", "-t", topic, "-o", "beginning", "-e", "-q", "-J", "-X", "isolation.level=read_committed")
+        done = self._kcat("-C", "-t", topic, "-o", "beginning", "-e", "-q", "-J", "-X",
+                          "isolation.level=read_committed")
         assert done.returncode == 0, done.stderr
         records = []
         # Not splitlines(): a payload may hold U+2028 and the like unescaped.

@@ -137,7 +137,11 @@ time.sleep(1000)
         pid, name = tests.stdout.readline().split()
         tests.send_signal(signal.SIGKILL)
         tests.wait()
-    servers.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the server is gone", 10)
+    try:
+        servers.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the server is gone", 10)
+    except AssertionError:
+        os.kill(int(pid), signal.SIGKILL)
+        raise
     servers.wait_until(lambda: not os.path.exists(f"/sys/block/{name}/loop"), "the loop device is free", 10)
 
 
