@@ -19,8 +19,12 @@ constexpr std::chrono::milliseconds kStopDeadline{10'000};
 }  // namespace
 
 struct PluginHost::Probe {
-  Probe(const Library& lib, Store& store, EventQueue& queue, const TextSource& text)
-      : library(lib), tables(lib.tables()), shard(store.shard(tables)), gate(tables, text, queue) {}
+  Probe(const Library& lib, Store& store, EventQueue& queue, const TextSource& text,
+        uint32_t events_per_minute)
+      : library(lib),
+        tables(lib.tables()),
+        shard(store.shard(tables)),
+        gate(tables, text, queue, events_per_minute) {}
   const Library& library;
   ProbeTables tables;
   Shard& shard;
@@ -31,14 +35,14 @@ struct PluginHost::Probe {
 
 PluginHost::PluginHost(std::vector<Library> libraries, Store& store, EventQueue& queue,
                        const TextSource& text, const Cgroups& cgroups, Mask mask,
-                       FilterMaps filters)
+                       FilterMaps filters, uint32_t events_per_minute)
     : libraries_(std::move(libraries)),
       mask_(std::move(mask)),
       filters_(std::move(filters)),
       text_(text),
       cgroups_(cgroups) {
   for (const Library& lib : libraries_)
-    probes_.push_back(std::make_unique<Probe>(lib, store, queue, text));
+    probes_.push_back(std::make_unique<Probe>(lib, store, queue, text, events_per_minute));
 }
 
 PluginHost::~PluginHost() = default;

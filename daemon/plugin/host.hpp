@@ -62,7 +62,8 @@ class Worker {
 class PluginHost {
  public:
   PluginHost(std::vector<Library> libraries, Store& store, EventQueue& queue,
-             const TextSource& text, const Cgroups& cgroups, Mask mask, FilterMaps filters);
+             const TextSource& text, const Cgroups& cgroups, Mask mask, FilterMaps filters,
+             uint32_t events_per_minute = 60);
   ~PluginHost();
 
   void start(std::shared_ptr<const Config> config);
