@@ -254,10 +254,7 @@ void History::last_try() {
 }
 
 void History::maintain() {
-  if (suspect_.exchange(false)) {
-    ++counters_.write_errors;
-    if (auto r = reopen(); !r) GOPHER_LOG_ERROR("local event store: %s", r.error().text.c_str());
-  }
+  if (suspect_.exchange(0) == generation_) on_error({EBADMSG, "a reader found it corrupt"});
   const uint64_t now = monotonic_ns();
   std::lock_guard lock(mutex_);
   if (!db_) return;
@@ -298,7 +295,7 @@ Result<T> History::Reader::with_connection(F f) {
   Result<T> out = f(*reader_);
   if (!out) {
     reader_.reset();
-    if (out.error().code == EBADMSG && generation == history_.generation_) history_.suspect_ = true;
+    if (out.error().code == EBADMSG) history_.suspect_ = generation;
   }
   return out;
 }

@@ -98,7 +98,7 @@ class History {
   EventQueue& queue_;
   const EventJson to_json_;
   std::atomic<uint64_t> last_seq_{0}, generation_{0};
-  std::atomic<bool> suspect_{false};  // a reader met corruption
+  std::atomic<uint64_t> suspect_{0};  // the generation that a reader found corrupt
   Counters counters_;
 
   mutable std::mutex mutex_;  // guards what follows

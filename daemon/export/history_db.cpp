@@ -36,13 +36,15 @@ constexpr const char* kSchema = R"(
 )";
 
 // NORMAL: a commit is in the kernel's hands when it returns, so the death of gopherd costs nothing;
-// the death of the machine costs what came after the last checkpoint.
+// the death of the machine costs what came after the last checkpoint. secure_delete is on in
+// Debian's build: making room would then write every page that is freed.
 constexpr const char* kWriterPragmas = R"(
   PRAGMA auto_vacuum = INCREMENTAL;
   PRAGMA journal_mode = WAL;
   PRAGMA synchronous = NORMAL;
   PRAGMA cache_size = -1024;
   PRAGMA temp_store = MEMORY;
+  PRAGMA secure_delete = OFF;
 )";
 
 std::string id_bytes(const gopher_event_id& id) {
@@ -156,10 +158,11 @@ Result<uint64_t> HistoryDb::used_bytes() {
   return static_cast<uint64_t>(*pages - *unused) * kPage;
 }
 
-Result<> HistoryDb::make_room(uint64_t bytes, uint64_t delivered, Written* out) {
+// `bytes` of JSON in `rows` rows are to fit.
+Result<> HistoryDb::make_room(size_t rows, uint64_t bytes, uint64_t delivered, Written* out) {
   // Rows take up to twice their text: pages are not full, and there are two indexes.
   const uint64_t need = std::min(2 * bytes + 8 * kPage, budget_.database);
-  int64_t n = 64;
+  auto n = static_cast<int64_t>(rows);  // about as many as come
   while (true) {
     auto used = used_bytes();
     if (!used) return std::move(used).error();
@@ -175,7 +178,6 @@ Result<> HistoryDb::make_room(uint64_t bytes, uint64_t delivered, Written* out) 
       if (db_.changes() == 0) return Ok{};  // empty: it must fit now
       out->lost += static_cast<uint64_t>(db_.changes());
     }
-    // The space is nearly there after one round, unless the limit was lowered.
     n = std::min<int64_t>(2 * n, 4096);
   }
 }
@@ -186,7 +188,7 @@ Result<HistoryDb::Written> HistoryDb::store(std::span<const HistoryRow> rows, ui
   Written out;
   uint64_t bytes = 0;
   for (const HistoryRow& row : rows) bytes += row.json.size() + 128;
-  if (auto r = make_room(bytes, delivered, &out); !r) return std::move(r).error();
+  if (auto r = make_room(rows.size(), bytes, delivered, &out); !r) return std::move(r).error();
   for (const HistoryRow& row : rows) {
     const std::string id = id_bytes(row.id);
     insert_.bind_blob(1, id);

@@ -35,11 +35,11 @@ struct HistoryBudget {
 struct HistoryRow {
   gopher_event_id id = {};
   uint64_t time_ns = 0;
-  std::string type, probe;
+  std::string type = {}, probe = {};
   uint32_t severity = 0;
   uint32_t pid = 0;  // 0: none
   uint64_t correlation = 0;
-  std::string json;
+  std::string json = {};
 };
 
 class HistoryDb {
@@ -73,7 +73,7 @@ class HistoryDb {
  private:
   HistoryDb(Database db, const HistoryLimits& limits);
   Result<> prepare();
-  Result<> make_room(uint64_t bytes, uint64_t delivered, Written* out);
+  Result<> make_room(size_t rows, uint64_t bytes, uint64_t delivered, Written* out);
   Result<uint64_t> used_bytes();
 
   Database db_;
@@ -84,9 +84,9 @@ class HistoryDb {
 // What to look for; what is not set does not matter.
 struct HistoryQuery {
   uint64_t from_ns = 0, to_ns = std::numeric_limits<int64_t>::max();  // both included
-  std::string type;
+  std::string type = {};
   uint32_t min_severity = 0;
-  std::optional<uint32_t> pid;
+  std::optional<uint32_t> pid = {};
   uint64_t correlation = 0;
   size_t limit = 1000;
   bool newest_first = true;

@@ -95,7 +95,7 @@ Result<Database> Database::open(const std::string& path, int flags) {
   if (code != SQLITE_OK) return out.error("open " + path);
   sqlite3_extended_result_codes(db, 1);
   // Nobody but us writes, and a checkpoint waits for no reader; this is for a user's sqlite3 shell.
-  sqlite3_busy_timeout(db, 2000);
+  sqlite3_busy_timeout(db, 500);
   sqlite3_progress_handler(db, 1000, check_deadline, out.deadline_ns_.get());
   return out;
 }
