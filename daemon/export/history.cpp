@@ -87,11 +87,23 @@ Result<> History::open_database() {
   } else {
     last_seq_ = *last;
   }
-  for (auto& [name, seq] : sinks_)
-    if (auto r = db->set_position(name, seq); !r) return r;
+  for (auto& [name, sink] : sinks_)
+    if (auto r = db->set_position(name, sink.position); !r) return r;
+  if (auto r = load_sinks(*db); !r) return r;
   db_ = *std::move(db);
   ++generation_;
   counters_.bytes = history_bytes(path_);
+  return Ok{};
+}
+
+Result<> History::load_sinks(HistoryDb& db) {
+  auto positions = db.positions();
+  if (!positions) return std::move(positions).error();
+  const uint64_t until = monotonic_ns() + uint64_t{kSinkGrace / std::chrono::nanoseconds(1)};
+  // A position beyond the last event: someone put an older database back.
+  for (const auto& [name, seq] : *positions)
+    sinks_.try_emplace(name,
+                       Sink{.position = std::min<uint64_t>(seq, last_seq_), .until_ns = until});
   return Ok{};
 }
 
@@ -101,7 +113,7 @@ Result<> History::reopen() {
   const uint64_t undelivered = last > done ? last - done : 0;
   db_.reset();
   if (auto r = move_aside(path_); !r) return r;
-  for (auto& [name, seq] : sinks_) seq = last;
+  for (auto& [name, sink] : sinks_) sink.position = last;
   if (auto r = open_database(); !r) return r;
   counters_.lost += undelivered;
   GOPHER_LOG_ERROR(
@@ -129,32 +141,48 @@ void History::set_limits(const HistoryLimits& limits) {
 
 uint64_t History::delivered() const {
   uint64_t seq = HistoryDb::kAll;
-  for (const auto& [name, position] : sinks_) seq = std::min(seq, position);
+  const uint64_t now = monotonic_ns();
+  for (const auto& [name, sink] : sinks_)
+    if (sink.until_ns == 0 || now < sink.until_ns) seq = std::min(seq, sink.position);
   return seq;
 }
 
 Result<uint64_t> History::add_sink(const std::string& name) {
   std::lock_guard lock(mutex_);
   if (!db_) return Error{EIO, "the local event store is not open"};
-  auto position = db_->position(name);
-  if (!position) return std::move(position).error();
-  // A position beyond the last event: someone put an older database back.
-  return sinks_[name] = std::min<uint64_t>(*position, last_seq_);
+  if (auto it = sinks_.find(name); it == sinks_.end()) {
+    // Not known, or its time was over and its position is still in the database.
+    if (auto r = load_sinks(*db_); !r) return std::move(r).error();
+  }
+  auto [it, fresh] = sinks_.try_emplace(name);
+  it->second.until_ns = 0;
+  if (fresh)
+    if (auto r = db_->set_position(name, 0); !r) return std::move(r).error();
+  return it->second.position;
 }
 
-void History::remove_sink(const std::string& name) {
+void History::remove_sink(const std::string& name, std::chrono::nanoseconds grace) {
   std::lock_guard lock(mutex_);
-  sinks_.erase(name);
+  auto it = sinks_.find(name);
+  if (it == sinks_.end()) return;
+  it->second.until_ns = monotonic_ns() + static_cast<uint64_t>(grace.count());
+}
+
+void History::drop_removed_sinks(uint64_t now_ns) {
+  const size_t n = std::erase_if(sinks_, [&](const auto& entry) {
+    return entry.second.until_ns != 0 && now_ns >= entry.second.until_ns;
+  });
+  if (n > 0) next_expiry_ns_ = 0;
 }
 
 Result<> History::advance(const std::string& name, uint64_t seq) {
   std::lock_guard lock(mutex_);
   auto it = sinks_.find(name);
   if (it == sinks_.end()) return Error{ENOENT, "no sink " + name};
-  if (seq <= it->second) return Ok{};
+  if (seq <= it->second.position) return Ok{};
   if (!db_) return Error{EIO, "the local event store is not open"};
   if (auto r = db_->set_position(name, seq); !r) return r;
-  it->second = seq;
+  it->second.position = seq;
   return Ok{};
 }
 
@@ -258,6 +286,7 @@ void History::maintain() {
   const uint64_t now = monotonic_ns();
   std::lock_guard lock(mutex_);
   if (!db_) return;
+  drop_removed_sinks(now);
   if (now >= next_expiry_ns_) {
     const uint64_t real = realtime_ns();
     auto gone = db_->expire(real - std::min(real, limits_.max_age_ns), delivered());

@@ -5,8 +5,8 @@
 // events since the last checkpoint, at most about 10 s of them, and never the database.
 //
 // Bounds: delivered events older than the age limit go; so do, if the space runs out, first the
-// oldest delivered ones, then the oldest undelivered ones, which are counted as lost. Where no sink
-// is active every event counts as delivered.
+// oldest delivered ones, then the oldest undelivered ones, which are counted as lost. Where there
+// is no sink every event counts as delivered.
 #pragma once
 
 #include <atomic>
@@ -38,10 +38,13 @@ class History {
   void stop();
   void set_limits(const HistoryLimits& limits);
 
-  // A sink is a name that has a position. While it is active its undelivered events go last. Gives
-  // the position: 0 for a new sink, so that it gets all there is.
+  // A sink is a name that has a position. As long as it is there its undelivered events go last.
+  // Gives the position: 0 for a new sink, so that it gets all there is.
   Result<uint64_t> add_sink(const std::string& name);
-  void remove_sink(const std::string& name);  // its position is kept for the next time
+  // It counts on for a while, since an exporter that is restarted comes back at once; so do, from
+  // open() on, the sinks of the last run. Its position is kept for the next time.
+  void remove_sink(const std::string& name, std::chrono::nanoseconds grace = kSinkGrace);
+  static constexpr std::chrono::seconds kSinkGrace{60};
   Result<> advance(const std::string& name, uint64_t seq);
 
   // A connection that follows if the database is replaced. One thread at a time.
@@ -85,6 +88,8 @@ class History {
           const HistoryLimits& limits);
   Result<> open_database();
   Result<> reopen();  // after corruption
+  Result<> load_sinks(HistoryDb& db);
+  void drop_removed_sinks(uint64_t now_ns);
   void run();
   void store_all();
   Result<> store_batch();
@@ -105,13 +110,18 @@ class History {
   HistoryLimits limits_;
   HistoryBudget budget_;
   std::optional<HistoryDb> db_;
-  std::map<std::string, uint64_t> sinks_;  // the active ones and their positions
+  struct Sink {
+    uint64_t position = 0;
+    uint64_t until_ns = 0;  // removed, and counts until then; 0: not removed
+  };
+  std::map<std::string, Sink> sinks_;
+  uint64_t next_checkpoint_ns_ = 0, next_expiry_ns_ = 0;
 
   // The writer's own.
   std::deque<Event> events_;      // off the queue
   std::vector<HistoryRow> rows_;  // the next transaction
   std::chrono::milliseconds backoff_{0};
-  uint64_t next_checkpoint_ns_ = 0, next_expiry_ns_ = 0, next_reopen_ns_ = 0;
+  uint64_t next_reopen_ns_ = 0;
   bool dirty_ = false;
 
   std::thread thread_;

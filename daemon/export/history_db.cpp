@@ -132,7 +132,6 @@ Result<> HistoryDb::prepare() {
       {&expire_,
        "DELETE FROM event WHERE seq IN "
        "(SELECT seq FROM event WHERE time_ns < ?1 AND seq <= ?2 LIMIT ?3)"},
-      {&position_, "SELECT seq FROM sink WHERE name = ?1"},
       {&set_position_, "INSERT OR REPLACE INTO sink (name, seq) VALUES (?1, ?2)"}};
   for (auto [statement, text] : all) {
     auto s = db_.prepare(text);
@@ -245,14 +244,16 @@ Result<> HistoryDb::set_last_seq(uint64_t seq) {
   return db_.exec(text.c_str());
 }
 
-Result<uint64_t> HistoryDb::position(const std::string& sink) {
-  position_.bind(1, sink);
-  auto row = position_.step();
-  if (!row) return std::move(row).error();
-  if (!*row) return uint64_t{0};
-  const auto seq = static_cast<uint64_t>(position_.integer(0));
-  position_.reset();
-  return seq;
+Result<std::vector<std::pair<std::string, uint64_t>>> HistoryDb::positions() {
+  auto s = db_.prepare("SELECT name, seq FROM sink");
+  if (!s) return std::move(s).error();
+  std::vector<std::pair<std::string, uint64_t>> out;
+  while (true) {
+    auto row = s->step();
+    if (!row) return std::move(row).error();
+    if (!*row) return out;
+    out.emplace_back(s->bytes(0), static_cast<uint64_t>(s->integer(1)));
+  }
 }
 
 Result<> HistoryDb::set_position(const std::string& sink, uint64_t seq) {

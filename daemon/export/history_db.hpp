@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "export/sqlite.hpp"
@@ -67,7 +68,7 @@ class HistoryDb {
 
   Result<uint64_t> last_seq();
   Result<> set_last_seq(uint64_t seq);  // of a new database
-  Result<uint64_t> position(const std::string& sink);
+  Result<std::vector<std::pair<std::string, uint64_t>>> positions();
   Result<> set_position(const std::string& sink, uint64_t seq);
 
  private:
@@ -78,7 +79,7 @@ class HistoryDb {
 
   Database db_;
   HistoryBudget budget_;
-  Statement insert_, prune_, lose_, expire_, position_, set_position_;
+  Statement insert_, prune_, lose_, expire_, set_position_;
 };
 
 // What to look for; what is not set does not matter.

@@ -101,6 +101,7 @@ Json Json::integer(uint64_t value) { return Json(raw_number(value)); }
 Json Json::integer(int64_t value) { return Json(raw_number(value)); }
 Json Json::number(double value) { return std::isfinite(value) ? Json(raw_number(value)) : null(); }
 Json Json::boolean(bool value) { return Json(cJSON_CreateBool(value)); }
+Json Json::raw(const std::string& json) { return Json(cJSON_CreateRaw(json.c_str())); }
 Json Json::null() { return Json(cJSON_CreateNull()); }
 
 Json& Json::set(std::string_view name, Json value) {

@@ -35,6 +35,7 @@ class Json {
   static Json number(double value);  // null if it is not finite: JSON has no such numbers
   static Json boolean(bool value);
   static Json null();
+  static Json raw(const std::string& json);  // text that is JSON already
 
   // Object: adds a member, and gives it. Array: push() likewise. The value belongs to this one.
   Json& set(std::string_view name, Json value);

@@ -3,6 +3,7 @@
 #include "export/sqlite.hpp"
 
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "core/clock.hpp"
@@ -39,7 +40,12 @@ int errno_of(sqlite3* db, int code) {
 Error error_of(sqlite3* db, std::string_view what) {
   const int code = db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM;
   const char* text = db ? sqlite3_errmsg(db) : sqlite3_errstr(code);
-  return {errno_of(db, code), std::string(what) + ": " + text};
+  std::string out = std::string(what) + ": " + text;
+  const int primary = code & 0xff;
+  const int system = db ? sqlite3_system_errno(db) : 0;
+  if ((primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN) && system)
+    out += std::string(" (") + std::strerror(system) + ")";
+  return {errno_of(db, code), std::move(out)};
 }
 
 int check_deadline(void* arg) {
