@@ -26,7 +26,7 @@ enum io_class { IO_SYNC, IO_ASYNC, IO_READAHEAD, IO_METADATA, IO_CLASSES };
 enum {
 	IO_TIME_SLOTS = 32,    /* bounds 1 us << i */
 	IO_SIZE_SLOTS = 16,    /* bounds 512 bytes << i */
-	IO_PROCESS_SLOTS = 16, /* bounds 1 us << 2i */
+	IO_PROCESS_SLOTS = 16, /* bounds 2 us << 2i */
 	IO_CACHE_BITS = 7,
 	IO_CACHE_DEVS = 1 << IO_CACHE_BITS,
 	IO_CACHE_KINDS = 32, /* op << 2 | class */

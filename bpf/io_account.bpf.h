@@ -279,7 +279,7 @@ static __noinline int count_process(const struct io_inflight *f, u32 op, u32 byt
 	__sync_fetch_and_add(&s->requests, 1);
 	if (ns) {
 		__sync_fetch_and_add(&s->ns, ns);
-		__sync_fetch_and_add(&s->time[(gopher_time_slot(ns) + 1) >> 1 & 15], 1);
+		__sync_fetch_and_add(&s->time[gopher_time_slot(ns) >> 1], 1);
 	}
 	return 0;
 }

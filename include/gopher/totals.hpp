@@ -20,6 +20,48 @@
 
 namespace gopher {
 
+// Calls f(key, value or, of a per-CPU map, the first of `stride` values) for every entry of a hash.
+// What is added or removed meanwhile may or may not be seen; what stays is seen once.
+template <class K, class V>
+class HashReader {
+  static_assert(std::is_trivially_copyable_v<K> && std::is_trivially_copyable_v<V>);
+
+ public:
+  explicit HashReader(int map_fd, size_t stride = 1) : fd_(map_fd), stride_(stride) {}
+
+  template <class F>
+  Result<> each(F&& f) {
+    union Cursor {  // the kernel wants room for a key or for its own u32
+      K key;
+      uint32_t bucket;
+    } in, out;
+    bool first = true;
+    while (true) {
+      uint32_t n = batch_;
+      keys_.resize(n);
+      values_.resize(n * stride_);
+      int err = bpf_map_lookup_batch(fd_, first ? nullptr : &in, &out, keys_.data(), values_.data(),
+                                     &n, nullptr);
+      if (err && errno == ENOSPC && batch_ < (1u << 20)) {  // one bucket is larger than the batch
+        batch_ *= 2;
+        continue;
+      }
+      if (err && errno != ENOENT) return errno_error(errno, "read a BPF map in batches");
+      for (uint32_t i = 0; i < n; ++i) f(keys_[i], &values_[i * stride_]);
+      if (err) return Ok{};
+      in = out;
+      first = false;
+    }
+  }
+
+ private:
+  int fd_;
+  size_t stride_;
+  uint32_t batch_ = 256;
+  std::vector<K> keys_;
+  std::vector<V> values_;
+};
+
 // K: the key, no padding. V: the value; the u64 from byte kFirst on are running totals, what stands
 // before is taken as it is. kPerCpu: BPF_MAP_TYPE_PERCPU_HASH, whose CPUs are added up.
 template <class K, class V, bool kPerCpu, size_t kFirst = 0>
@@ -29,14 +71,18 @@ class Totals {
 
  public:
   explicit Totals(int map_fd)
-      : fd_(map_fd), stride_(kPerCpu ? size_t(libbpf_num_possible_cpus()) : 1) {}
+      : fd_(map_fd),
+        stride_(kPerCpu ? size_t(libbpf_num_possible_cpus()) : 1),
+        reader_(map_fd, stride_) {}
 
   // Calls each(key, gained) for every entry that gained something since the last call, also for the
   // last gain of one that is removed; `gone(key)` when an entry was removed.
   template <class Each, class Gone>
   Result<> drain(Each&& each, Gone&& gone) {
     idle_.clear();
-    if (auto r = read([&](const K& key, const V& total) { take(key, total, each); }); !r) return r;
+    auto r =
+        reader_.each([&](const K& key, const V* cpus) { take(key, sum(cpus, stride_), each); });
+    if (!r) return r;
     for (const K& key : idle_) remove(key, each, gone);
     return Ok{};
   }
@@ -110,34 +156,11 @@ class Totals {
     gone(key);
   }
 
-  template <class F>
-  Result<> read(F f) {
-    K in{}, out{};
-    bool first = true;
-    while (true) {
-      uint32_t n = batch_;
-      keys_.resize(n);
-      values_.resize(n * stride_);
-      int err = bpf_map_lookup_batch(fd_, first ? nullptr : &in, &out, keys_.data(), values_.data(),
-                                     &n, nullptr);
-      if (err && errno == ENOSPC && batch_ < (1u << 20)) {  // one bucket is larger than the batch
-        batch_ *= 2;
-        continue;
-      }
-      if (err && errno != ENOENT) return errno_error(errno, "read a BPF map in batches");
-      for (uint32_t i = 0; i < n; ++i) f(keys_[i], sum(&values_[i * stride_], stride_));
-      if (err) return Ok{};
-      in = out;
-      first = false;
-    }
-  }
-
   int fd_;
   size_t stride_;
-  uint32_t batch_ = 256;
+  HashReader<K, V> reader_;
   std::unordered_map<K, V, Hash, Equal> last_;
-  std::vector<K> keys_, idle_;
-  std::vector<V> values_;
+  std::vector<K> idle_;
 };
 
 }  // namespace gopher
