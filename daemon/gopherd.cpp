@@ -130,7 +130,7 @@ class Daemon {
 
 int Daemon::run(const UniqueFd& signals) {
   auto exporters =
-      Exporters::open(state_.path(), node_name(config_->daemon()), store_, queue_, host_);
+      Exporters::open(state_.path(), node_name(config_->daemon()), store_, queue_, host_, *config_);
   if (!exporters) {
     log::write(log::kError, "%s", exporters.error().text.c_str());
     return kExitFailure;

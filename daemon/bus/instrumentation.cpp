@@ -154,8 +154,8 @@ void add_http(Families& f, const HttpSnapshot& h) {
 prometheus::Histogram& make_scrapes(prometheus::Registry& registry) {
   constexpr const OwnMetric& kDef = kOwnMetrics[own_index("gopher_scrape_duration_seconds")];
   auto& family = prometheus::BuildHistogram().Name(kDef.name).Help(kDef.help).Register(registry);
-  return family.Add({}, prometheus::Histogram::BucketBoundaries{0.0005, 0.001, 0.0025, 0.005, 0.01,
-                                                                0.025, 0.05, 0.1, 0.25, 0.5, 1});
+  return family.Add({}, prometheus::Histogram::BucketBoundaries(std::begin(kScrapeBounds),
+                                                                std::end(kScrapeBounds)));
 }
 
 }  // namespace

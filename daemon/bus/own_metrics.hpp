@@ -150,8 +150,9 @@ inline constexpr OwnMetric kOwnMetrics[] = {
      "Time to write a metrics page, without waiting for its client.", detail::kHistogram},
 };
 inline constexpr size_t kOwnMetricCount = std::size(kOwnMetrics);
-
-inline std::span<const OwnMetric> own_metrics() { return kOwnMetrics; }
+// Of gopher_scrape_duration_seconds, the only histogram among them.
+inline constexpr double kScrapeBounds[] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+                                           0.05,   0.1,   0.25,   0.5,   1};
 
 namespace detail {
 
@@ -169,7 +170,32 @@ consteval bool check_own_metrics() {
 }
 static_assert(check_own_metrics());
 
+consteval auto own_table() {
+  Table<gopher_metric, kOwnMetricCount> t;
+  for (size_t i = 0; i < kOwnMetricCount; ++i) {
+    const OwnMetric& own = kOwnMetrics[i];
+    gopher_metric& m = t.items[i];
+    m.name = own.name;
+    m.help = own.help;
+    m.kind = own.type == kCounter ? GOPHER_COUNTER
+             : own.type == kGauge ? GOPHER_GAUGE
+                                  : GOPHER_HISTOGRAM;
+    m.n_labels = static_cast<uint32_t>(own.n_labels());
+    for (uint32_t l = 0; l < m.n_labels; ++l) m.labels[l] = label(own.labels[l], GOPHER_STR);
+    if (m.kind != GOPHER_HISTOGRAM) continue;
+    m.bounds = kScrapeBounds;
+    m.n_bounds = std::size(kScrapeBounds);
+  }
+  return t;
+}
+inline constexpr auto kOwnTable = own_table();
+
 }  // namespace detail
+
+// The same as a probe's table, for what is generated from tables.
+inline std::span<const gopher_metric> own_metrics() {
+  return {detail::kOwnTable.items, kOwnMetricCount};
+}
 
 // The place in the table of a metric; a name that is not there does not compile.
 consteval size_t own_index(std::string_view name) {

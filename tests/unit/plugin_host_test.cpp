@@ -30,8 +30,8 @@ class PluginHostTest : public testing::Test {
       const auto& o = l.ops();
       options_.push_back({o.name, {o.options, o.n_options}, o.config_size});
     }
-    host_ = std::make_unique<PluginHost>(std::move(scan->libraries), store_, queue_, text_, cgroups_,
-                                         Mask{}, FilterMaps{});
+    host_ = std::make_unique<PluginHost>(std::move(scan->libraries), store_, queue_, text_,
+                                         cgroups_, Mask{}, FilterMaps{});
   }
   void TearDown() override {
     if (host_) {
@@ -87,9 +87,10 @@ TEST_F(PluginHostTest, RefusesWhatIsNoPluginWithAReasonEach) {
 }
 
 TEST_F(PluginHostTest, OneThatThrowsDoesNotStopTheOthers) {
-  host_->start(config("daemon = { interval_s = 0.1; };\n"
-                      "probes = { alpha = {}; beta = { mode = \"throw_in_constructor\"; };\n"
-                      "           gamma = { mode = \"not_supported\"; }; };"));
+  host_->start(
+      config("daemon = { interval_s = 0.1; };\n"
+             "probes = { alpha = {}; beta = { mode = \"throw_in_constructor\"; };\n"
+             "           gamma = { mode = \"not_supported\"; }; };"));
   ASSERT_TRUE(wait([&] { return polls("gopher_alpha_polls_total") >= 2; }));
   EXPECT_EQ(status("alpha").state, ProbeState::kRunning);
   EXPECT_EQ(status("beta").state, ProbeState::kFailed);
@@ -112,8 +113,9 @@ TEST_F(PluginHostTest, AFailedStartIsTriedAgainLater) {
 }
 
 TEST_F(PluginHostTest, APollThatKeepsThrowingRestartsTheProbe) {
-  host_->start(config("daemon = { interval_s = 0.1; };\n"
-                      "probes = { alpha = { mode = \"throw_in_poll\"; }; };"));
+  host_->start(
+      config("daemon = { interval_s = 0.1; };\n"
+             "probes = { alpha = { mode = \"throw_in_poll\"; }; };"));
   ASSERT_TRUE(wait([&] { return status("alpha").state == ProbeState::kFailed; }));
   EXPECT_EQ(status("alpha").reason, "poll failed 3 times: poll threw: bang");
   ASSERT_TRUE(wait([&] { return status("alpha").starts == 2; }));
@@ -136,9 +138,10 @@ TEST_F(PluginHostTest, ReloadRestartsOnlyWhatChangedAndTotalsGoOn) {
 TEST_F(PluginHostTest, AHangingProbeIsReportedAndComesBack) {
   const std::string fifo = dir_ + "/fifo";
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
-  host_->start(config("daemon = { interval_s = 0.1; stuck_after_s = 1; };\n"
-                      "probes = { alpha = { mode = \"hang_in_poll\"; path = \"" +
-                      fifo + "\"; }; };"));
+  host_->start(
+      config("daemon = { interval_s = 0.1; stuck_after_s = 1; };\n"
+             "probes = { alpha = { mode = \"hang_in_poll\"; path = \"" +
+             fifo + "\"; }; };"));
   const uint64_t later = 3'000'000'000;  // as if so much time had passed
   ASSERT_TRUE(wait([&] {
     host_->check_workers(monotonic_ns() + later);
