@@ -173,7 +173,10 @@ void KafkaProducer::poll(std::chrono::milliseconds timeout) {
 
 void KafkaProducer::on_delivery(rd_kafka_t*, const rd_kafka_message_t* message, void* self) {
   auto* me = static_cast<KafkaProducer*>(self);
-  if (!message->err) me->down_ = false;
+  if (!message->err) {
+    me->down_ = false;
+    me->reason_.clear();
+  }
   const auto topic = reinterpret_cast<uintptr_t>(rd_kafka_topic_opaque(message->rkt));
   me->delivered_(KafkaTopic(topic), reinterpret_cast<uintptr_t>(message->_private), message->err);
 }
@@ -188,11 +191,12 @@ void KafkaProducer::on_error(rd_kafka_t* handle, int error, const char* reason, 
     return;
   }
   GOPHER_LOG_DEBUG("librdkafka: %s", reason);
-  // What comes with the last broker's loss says nothing; the one before says why.
-  if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-    me->down_ = true;
-  else
-    me->reason_ = reason;
+  if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+    me->reason_ = reason;  // why, before the line that there is none left
+    return;
+  }
+  me->down_ = true;
+  if (me->reason_.empty()) me->reason_ = reason;
 }
 
 }  // namespace gopher

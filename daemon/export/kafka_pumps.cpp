@@ -53,7 +53,7 @@ void EventPump::restart() {
 // then the same event could overtake itself.
 void EventPump::rewind(uint64_t now_ns, bool wait) {
   rewinding_ = true;
-  if (!wait) return;
+  if (!wait || now_ns < hold_until_ns_) return;  // a failure often comes once per event
   backoff_ns_ = backoff_ns_ ? std::min(2 * backoff_ns_, kLastBackoff) : kFirstBackoff;
   hold_until_ns_ = now_ns + backoff_ns_;
 }
