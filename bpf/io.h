@@ -111,9 +111,10 @@ enum io_event_kind {
 	IO_EVENT_UNSTUCK = 4, /* it took longer than what counts as stuck, and is done */
 };
 
-struct io_event {
-	u64 time_ns; /* CLOCK_MONOTONIC */
-	u64 request; /* its address: the key in io_inflight */
+struct io_record {
+	u64 time_ns;  /* CLOCK_MONOTONIC */
+	u64 request;  /* its address: the key in io_inflight */
+	u64 start_ns; /* as there; else as the kernel noted it */
 	u64 sector;
 	u64 total_ns, queue_ns, device_ns, driver_ns; /* 0: not known */
 	u32 dev;
@@ -127,7 +128,7 @@ struct io_event {
 	u32 pad;
 	struct gopher_task who;
 };
-GOPHER_ASSERT_SIZE(struct io_event, 120);
+GOPHER_ASSERT_SIZE(struct io_record, 128);
 
 /* Slots of io_lost, each a stage with a name in probes/io. */
 enum io_lost {

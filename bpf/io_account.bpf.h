@@ -363,13 +363,14 @@ static __noinline int report(const struct io_done *d, const struct io_inflight *
 {
 	u64 now = bpf_ktime_get_ns();
 	u64 end = d->driver_ns ? d->driver_ns : now;
-	struct io_event *e = gopher_reserve(io_events, sizeof(*e));
+	struct io_record *e = gopher_reserve(io_events, sizeof(*e));
 
 	if (!e)
 		return 0;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->time_ns = now;
 	e->request = request;
+	e->start_ns = f && f->start_ns ? f->start_ns : d->start_ns;
 	e->sector = d->sector;
 	e->bytes = d->bytes;
 	e->dev = d->dev;

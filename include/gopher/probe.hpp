@@ -212,7 +212,7 @@ class Skel {
     int err = host.raw()->load(host.raw()->ctx, &src, kHooks.items, kHooks.kSize, wanted);
     Skel out;
     out.s_.reset(source.s);
-    if (err) return errno_error(err, "load BPF programs");
+    if (err) return Error{err < 0 ? -err : err, ""};  // the host knows why, and says it
     return out;
   }
   S* operator->() const { return s_.get(); }
@@ -269,7 +269,7 @@ struct Glue {
   }
   static int report(const gopher_host* host, const Result<>& r) {
     if (r) return 0;
-    Host(host).log(3, "%s", r.error().text.c_str());
+    if (!r.error().text.empty()) Host(host).log(3, "%s", r.error().text.c_str());
     return r.error().code > 0 ? -r.error().code : -EINVAL;
   }
   static int create(const gopher_host* host, const void* config, void** self) {

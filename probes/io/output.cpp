@@ -104,11 +104,11 @@ gopher_event_id Output::stuck(const InFlight::Stuck& s, uint64_t now_ns) const {
                              f.bytes, now_ns - f.start_ns);
 }
 
-void Output::event(const io_event& e, const std::optional<gopher_event_id>& stuck) const {
+void Output::event(const io_record& e, const std::optional<gopher_event_id>& stuck) const {
   const gopher_process who = to_process(e.who);
   const uint32_t part = e.part ? e.part : e.dev;
   gopher::EventMeta meta = {.time_ns = e.time_ns,
-                            .correlation = correlation(e.request, e.time_ns - e.total_ns)};
+                            .correlation = correlation(e.request, e.start_ns)};
   if (e.known) meta.process = &who;
   if (e.kinds & IO_EVENT_ERROR)
     io_error_.emit(meta, e.dev, part, e.op, e.class_, e.sector, e.bytes, e.total_ns, e.queue_ns,

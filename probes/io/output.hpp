@@ -30,7 +30,7 @@ class Output {
 
   gopher_event_id stuck(const InFlight::Stuck& s, uint64_t now_ns) const;
   // `stuck`: the event that this end of a request ends.
-  void event(const io_event& e, const std::optional<gopher_event_id>& stuck) const;
+  void event(const io_record& e, const std::optional<gopher_event_id>& stuck) const;
 
  private:
   template <gopher::FixedString kName>

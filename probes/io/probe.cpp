@@ -217,7 +217,7 @@ class Probe {
   }
 
   static int on_event(void* self, const void* data, size_t len) {
-    auto* e = gopher::event_cast<io_event>(data, len);
+    auto* e = gopher::event_cast<io_record>(data, len);
     if (!e) return -EINVAL;
     auto& p = *static_cast<Probe*>(self);
     std::optional<gopher_event_id> stuck;

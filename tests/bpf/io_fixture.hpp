@@ -1,0 +1,53 @@
+// io_fixture.hpp - what the tests of the io probe share.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "devices.hpp"
+#include "harness.hpp"
+#include "io/tables.hpp"
+
+namespace gopher::test {
+
+struct IoConfig : ::io::Config {
+  IoConfig() : Config{true, false, false, 0, 0} {}
+};
+
+class IoTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string why;
+    if (have_root_and_btf(&why)) return;
+    if (std::getenv("CI")) FAIL() << why;
+    GTEST_SKIP() << why;
+  }
+  // Watches only `dev`, which the test has made: this machine may have other work to do.
+  std::unique_ptr<ProbeRun> io_run(const IoConfig& config, const std::string& mask = "",
+                                   uint32_t dev = 0) {
+    config_ = config;
+    FilterSet filter;
+    filter.by_device = dev != 0;
+    if (dev) filter.devices = {dev};
+    return std::make_unique<ProbeRun>("io", &config_, mask, filter);
+  }
+
+ private:
+  IoConfig config_;
+};
+
+#define SKIP_UNLESS(result) \
+  if (!(result)) GTEST_SKIP() << (result).error().text
+
+// A loop device on a file in memory, named `disk`.
+#define LOOP_OR_SKIP(disk, bytes)                   \
+  TempFile disk##_file(bytes);                      \
+  auto disk##_made = make_loop(disk##_file.path()); \
+  SKIP_UNLESS(disk##_made);                         \
+  const DevicePtr disk = *std::move(disk##_made)
+
+}  // namespace gopher::test
