@@ -46,7 +46,10 @@ class Families {
   void take(std::vector<MetricFamily> families) {
     for (MetricFamily& from : families)
       for (MetricFamily& to : all_)
-        if (to.name == from.name) to.metric = std::move(from.metric);
+        if (to.name == from.name) {
+          to.metric = std::move(from.metric);
+          break;
+        }
   }
   std::vector<MetricFamily> finish() {
     std::vector<MetricFamily> out;

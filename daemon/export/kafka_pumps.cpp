@@ -115,7 +115,6 @@ void EventPump::delivered(uint64_t seq, rd_kafka_resp_err_t error, uint64_t now_
     ++lost;
     GOPHER_LOG_ERROR("kafka: the broker cannot take event %llu of the local store: %s",
                      static_cast<unsigned long long>(seq), rd_kafka_err2str(error));
-    error = RD_KAFKA_RESP_ERR_NO_ERROR;
     window_.ack(seq);
   } else if (!error) {
     if (window_.ack(seq)) ++acknowledged;

@@ -68,7 +68,7 @@ Route health_route(std::function<std::optional<std::string>()> reason) {
           }};
 }
 
-Route index_route(std::string version) {
+Route index_route(const std::string& version) {
   std::string page =
       "<!doctype html>\n<html lang=\"en\">\n<title>gopherd</title>\n<h1>gopherd " + version +
       "</h1>\n<ul>\n<li><a href=\"/metrics\">/metrics</a>: all metrics, for Prometheus\n"

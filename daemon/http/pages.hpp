@@ -25,6 +25,6 @@ Route metrics_route(const Store& store, std::vector<const prometheus::Collectabl
 Route health_route(std::function<std::optional<std::string>()> reason);
 
 // /: what there is, for people.
-Route index_route(std::string version);
+Route index_route(const std::string& version);
 
 }  // namespace gopher::http

@@ -70,7 +70,7 @@ void PluginHost::refresh_filters() {
 }
 
 void PluginHost::launch_workers() {
-  const auto n = static_cast<size_t>(config_->daemon().workers);
+  const size_t n = std::max<size_t>(1, static_cast<size_t>(config_->daemon().workers));
   for (size_t i = 0; i < n; ++i)
     workers_.push_back(
         std::make_unique<Worker>(static_cast<int>(i), [this] { return interval_ns_.load(); }));

@@ -26,7 +26,9 @@ function(gopher_bpf name source)
     DEPENDS ${source} DEPFILE ${out}.bpf.d COMMENT "BPF ${name}" VERBATIM)
   add_custom_command(
     OUTPUT ${out}.skel.h
+    # bpftool prints a C bool as _Bool, which clang++ does not know.
     COMMAND ${GOPHER_BPFTOOL} gen skeleton ${out}.bpf.o name ${name}_bpf > ${out}.skel.h
+    COMMAND sed -i "s/\\b_Bool\\b/bool/g" ${out}.skel.h
     DEPENDS ${out}.bpf.o VERBATIM)
   add_custom_target(${name}_skel_h DEPENDS ${out}.skel.h)
   add_library(${name}_skel INTERFACE)

@@ -42,13 +42,13 @@ inline constexpr auto kOptions = gopher::option_table({
      .type = GOPHER_OPT_INT,
      .offset = offsetof(Config, n)},
 });
-inline constexpr auto kMetrics = gopher::metric_table(
-    STR(DEMO), {
-                   {.name = "gopher_" STR(DEMO) "_polls_total",
-                    .help = "Polls that were counted.",
-                    .labels = {gopher::label("device", GOPHER_DEV)},
-                    .kind = GOPHER_COUNTER},
-               });
+inline constexpr auto kMetrics =
+    gopher::metric_table(STR(DEMO), {
+                                        {.name = "gopher_" STR(DEMO) "_polls_total",
+                                         .help = "Polls that were counted.",
+                                         .labels = {gopher::label("device", GOPHER_DEV)},
+                                         .kind = GOPHER_COUNTER},
+                                    });
 inline constexpr auto kEvents =
     gopher::event_table(STR(DEMO), {
                                        {.name = "started",
