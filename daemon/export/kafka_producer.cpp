@@ -107,6 +107,12 @@ KafkaSettings::KafkaSettings(const KafkaOptions& options)
       metadata_interval_ns(static_cast<uint64_t>(options.metadata_interval_s * 1e9)),
       properties(options.properties.items, options.properties.items + options.properties.n) {}
 
+Result<> check_kafka_properties(const KafkaSettings& settings) {
+  auto conf = make_conf(settings, false);
+  if (!conf) return std::move(conf).error();
+  return Ok{};
+}
+
 Result<> check_kafka(const KafkaSettings& settings) {
   if (settings.brokers.empty())
     return Error{EINVAL, "brokers is empty: name at least one, e.g. \"127.0.0.1:9092\""};

@@ -35,6 +35,8 @@ struct KafkaSettings {
 
 // Why librdkafka would not take these settings: one clause. Connects to nobody.
 Result<> check_kafka(const KafkaSettings& settings);
+// The same of the list of properties, each for itself.
+Result<> check_kafka_properties(const KafkaSettings& settings);
 
 // One thread at a time; callbacks come from within poll().
 class KafkaProducer {

@@ -13,7 +13,8 @@ namespace {
 
 constexpr uint64_t kMs = 1'000'000, kSecond = 1000 * kMs;
 constexpr uint64_t kFirstBackoff = 500 * kMs, kLastBackoff = 30 * kSecond;
-constexpr uint64_t kSaveEvery = 200 * kMs;
+// What was acknowledged since comes again after a kill -9.
+constexpr uint64_t kSaveEvery = 200 * kMs, kSaveEach = 250;
 constexpr uint64_t kMetadataRetry = 10 * kSecond;
 constexpr size_t kReadRows = 500, kReadBytes = 256 * 1024;
 
@@ -129,12 +130,13 @@ void EventPump::delivered(uint64_t seq, rd_kafka_resp_err_t error, uint64_t now_
 
 void EventPump::save(uint64_t now_ns, bool force) {
   const uint64_t position = window_.position();
-  if (position <= saved_ || (!force && now_ns < next_save_ns_)) return;
+  if (position <= saved_) return;
+  if (!force && now_ns < next_save_ns_ && position - saved_ < kSaveEach) return;
   next_save_ns_ = now_ns + kSaveEvery;
   if (auto r = history_.advance(kSink, position); !r) {
     // The events would be sent again after a restart: a pity, not a loss.
     GOPHER_LOG_DEBUG("kafka: cannot store the position: %s", r.error().text.c_str());
-    next_save_ns_ = now_ns + 10 * kSecond;
+    next_save_ns_ = now_ns + kSaveEvery;
     return;
   }
   saved_ = position;
