@@ -240,7 +240,7 @@ TEST_F(KafkaTest, AnOutageBlocksNobodyAndLosesNothing) {
   push(100);
   ASSERT_TRUE(eventually([&] { return kafka->stats().lag == 0; }));
   broker_.down();
-  push(5000);
+  push(2000);
   ASSERT_TRUE(eventually([&] { return !kafka->stats().connected; }));
   EXPECT_GT(kafka->stats().lag, 0u);
   EXPECT_LE(kafka->stats().queued, 1000u);  // bounded: the rest waits on disk
@@ -293,7 +293,7 @@ TEST_F(KafkaTest, ARefusalIsRetriedFromThePosition) {
   auto kafka = start(settings());
   push(10);
   ASSERT_TRUE(eventually([&] { return kafka->stats().lag == 0; }));
-  broker_.refuse(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, 3);
+  broker_.refuse(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, 1);
   push(300);
   ASSERT_TRUE(eventually([&] { return kafka->stats().errors > 0; }));
   ASSERT_TRUE(eventually([&] { return kafka->stats().lag == 0; }));
