@@ -10,7 +10,7 @@
 namespace gopher {
 
 Family::Family(const gopher_metric& def)
-    : def_(&def), n_buckets_(def.kind == GOPHER_HISTOGRAM ? def.n_bounds + 1 : 0) {}
+    : def_(&def), shape_(def), n_buckets_(def.kind == GOPHER_HISTOGRAM ? def.n_bounds + 1 : 0) {}
 
 bool Family::valid(const gopher_sample& sample) const {
   if (!sample.labels && def_->n_labels) return false;
@@ -24,44 +24,68 @@ bool Family::valid(const gopher_sample& sample) const {
   }
 }
 
-size_t Family::hash(KeyView key) {
-  return absl::HashOf(
-      std::string_view(reinterpret_cast<const char*>(key.data()), key.size_bytes()));
+Family::~Family() {
+  for (Series* s : slots_)
+    if (s) std::destroy_at(s);
 }
 
-Series* Family::find(KeyView key, size_t hash, uint32_t now_s) {
-  auto it = index_.find(key, hash);
-  if (it == index_.end()) return nullptr;
-  Series* series = *it;
-  if (series->role != SeriesRole::kAlias) return series;
+Series* Family::look_up(KeyView key) {
+  Turn& turn = turns_[turn_];
+  Series* found = turn.foreseen;
+  if (!found || !same(*found, key)) {
+    auto it = index_.find(key);
+    if (it == index_.end()) return nullptr;
+    found = *it;
+  }
+  if (turn.before) turn.before->ahead = found->slot;
+  turn.before = found;
+  turn.foreseen = found->ahead < slots_.size() ? slots_[found->ahead] : nullptr;
+  if (turn.foreseen) {
+    __builtin_prefetch(turn.foreseen, 1);
+    __builtin_prefetch(reinterpret_cast<const char*>(turn.foreseen) + kLine);
+  }
+  turn_ = (turn_ + 1) % kAhead;
+  return found;
+}
+
+Series* Family::find(KeyView key, uint32_t now_s) {
+  Series* series = look_up(key);
+  if (!series || series->role != SeriesRole::kAlias) return series;
   series->last_s = now_s;
   return series->target;
 }
 
-Series* Family::insert(SeriesPtr series) {
+Series* Family::insert(SeriesRole role, KeyView key, std::string_view text) {
+  auto* s = new (pool_.allocate(bytes_of(key.size()), kLine)) Series{};
+  s->role = role;
+  s->key_words = static_cast<uint16_t>(key.size());
+  s->text_size = static_cast<uint32_t>(text.size());
+  s->text_bytes = SeriesText(new char[text.size()]);
+  std::copy(key.begin(), key.end(), s->key_data());
+  std::copy(text.begin(), text.end(), s->text_bytes.get());
+  std::fill_n(s->buckets(), n_buckets_, 0);
   if (free_slots_.empty()) {
-    series->slot = static_cast<uint32_t>(slots_.size());
-    slots_.push_back(nullptr);
+    s->slot = static_cast<uint32_t>(slots_.size());
+    slots_.push_back(s);
   } else {
-    series->slot = free_slots_.back();
+    s->slot = free_slots_.back();
     free_slots_.pop_back();
+    slots_[s->slot] = s;
   }
-  Series* s = series.get();
-  slots_[s->slot] = std::move(series);
   return s;
 }
 
 Series* Family::add(KeyView key, std::string_view text, uint32_t now_s) {
   auto same_text = texts_.find(text);
   if (same_text != texts_.end()) {
-    Series* alias = insert(make_series(SeriesRole::kAlias, key, {}, 0));
+    Series* alias = insert(SeriesRole::kAlias, key, {});
     alias->target = *same_text;
     alias->last_s = now_s;
     index_.insert(alias);
     ++aliases_;
     return alias->target;
   }
-  Series* series = insert(make_series(SeriesRole::kOwn, key, text, n_buckets_));
+  Series* series = insert(SeriesRole::kOwn, key, text);
   index_.insert(series);
   texts_.insert(series);
   return series;
@@ -72,7 +96,7 @@ Series* Family::other() {
   std::string text = other_labels(*def_);
   auto same_text = texts_.find(std::string_view(text));
   if (same_text != texts_.end()) return other_ = *same_text;
-  other_ = insert(make_series(SeriesRole::kOther, {}, text, n_buckets_));
+  other_ = insert(SeriesRole::kOther, {}, text);
   texts_.insert(other_);
   return other_;
 }
@@ -90,32 +114,37 @@ void Family::update(Series* series, const gopher_sample& sample, uint32_t now_s)
   }
 }
 
-SeriesPtr Family::take(size_t slot) {
-  SeriesPtr series = std::move(slots_[slot]);
-  if (series->role != SeriesRole::kOther) index_.erase(index_.find(series->key()));
+SeriesText Family::remove(Series* series) {
+  if (series->role != SeriesRole::kOther) index_.erase(series);
   if (series->role == SeriesRole::kAlias)
     --aliases_;
   else
-    texts_.erase(texts_.find(series->text()));
-  if (series.get() == other_) other_ = nullptr;
-  free_slots_.push_back(static_cast<uint32_t>(slot));
-  return series;
+    texts_.erase(series);
+  if (series == other_) other_ = nullptr;
+  turns_ = {};  // which may hold it
+  slots_[series->slot] = nullptr;
+  free_slots_.push_back(series->slot);
+  SeriesText text = std::move(series->text_bytes);
+  size_t bytes = bytes_of(series->key_words);
+  std::destroy_at(series);
+  pool_.deallocate(series, bytes, kLine);
+  return text;
 }
 
 void Family::expire(size_t from, size_t to, uint32_t oldest_s, bool aliases,
-                    std::vector<SeriesPtr>* dead) {
+                    std::vector<SeriesText>* dead) {
   to = std::min(to, slots_.size());
   for (size_t i = from; i < to; ++i) {
-    const Series* s = slots_[i].get();
+    Series* s = slots_[i];
     if (s && s->last_s < oldest_s && (s->role == SeriesRole::kAlias) == aliases)
-      dead->push_back(take(i));
+      dead->push_back(remove(s));
   }
 }
 
 size_t Family::read(size_t from, size_t max, Chunk* chunk) const {
   size_t i = from;
   for (; i < slots_.size() && chunk->series.size() < max; ++i) {
-    const Series* s = slots_[i].get();
+    const Series* s = slots_[i];
     if (!s || s->role == SeriesRole::kAlias) continue;
     SeriesView view = {.labels = s->text(), .slot = static_cast<uint32_t>(i)};
     if (n_buckets_) {

@@ -20,7 +20,7 @@ void append_escaped(std::string_view value, std::string* out);
 void append_label(std::string_view name, std::string_view value, std::string* out);
 
 // All labels of one sample, e.g. `device="sda",operation="read"`; a process spelled out as pid,
-// comm and cgroup. `values` must have passed encode_key().
+// comm and cgroup. `values` must have passed KeyShape::encode().
 void append_labels(const gopher_metric& metric, const gopher_value* values, const TextSource& text,
                    std::string* out);
 

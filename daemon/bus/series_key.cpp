@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bus/series_key.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace gopher {
@@ -41,38 +42,48 @@ std::string_view key_string(const gopher_value& value) {
   return {value.str, length};
 }
 
-bool encode_key(const gopher_metric& metric, const gopher_value* values, KeyBuffer* out) {
-  for (uint32_t i = 0; i < metric.n_labels; ++i) {
-    const gopher_value& value = values[i];
+KeyShape::KeyShape(const gopher_metric& metric)
+    : metric_(&metric), n_labels_(std::min<uint32_t>(metric.n_labels, GOPHER_MAX_LABELS)) {
+  for (uint32_t i = 0; i < n_labels_; ++i) {
     switch (metric.labels[i].type) {
-      case GOPHER_STR: {
-        if (!value.str) return false;
-        std::string_view s = key_string(value);
-        put_bytes(s.data(), s.size(), out);
-        break;
-      }
+      case GOPHER_STR:
       case GOPHER_ADDR:
-        if (!value.data || (value.len != 4 && value.len != 16)) return false;
-        put_bytes(value.data, value.len, out);
-        break;
       case GOPHER_PROCESS:
-        if (!put_process(value.process, out)) return false;
-        break;
       case GOPHER_ENUM:
-        if (value.num >= metric.labels[i].n_values) return false;
-        out->words[out->size++] = value.num;
-        break;
-      case GOPHER_ERRNO:  // unsigned: the least int64_t has no negative
-        out->words[out->size++] = value.snum < 0 ? -value.num : value.num;
-        break;
+      case GOPHER_ERRNO:
       case GOPHER_BOOL:
-        out->words[out->size++] = value.num != 0;
         break;
       default:
-        out->words[out->size++] = value.num;
+        plain_[i] = true;
     }
   }
-  return true;
+}
+
+bool KeyShape::encode_other(uint32_t label, const gopher_value& value, KeyBuffer* out) const {
+  switch (metric_->labels[label].type) {
+    case GOPHER_STR: {
+      if (!value.str) return false;
+      std::string_view s = key_string(value);
+      put_bytes(s.data(), s.size(), out);
+      return true;
+    }
+    case GOPHER_ADDR:
+      if (!value.data || (value.len != 4 && value.len != 16)) return false;
+      put_bytes(value.data, value.len, out);
+      return true;
+    case GOPHER_PROCESS:
+      return put_process(value.process, out);
+    case GOPHER_ENUM:
+      if (value.num >= metric_->labels[label].n_values) return false;
+      out->words[out->size++] = value.num;
+      return true;
+    case GOPHER_ERRNO:  // unsigned: the least int64_t has no negative
+      out->words[out->size++] = value.snum < 0 ? -value.num : value.num;
+      return true;
+    default:  // GOPHER_BOOL
+      out->words[out->size++] = value.num != 0;
+      return true;
+  }
 }
 
 }  // namespace gopher

@@ -27,9 +27,30 @@ struct KeyBuffer {
   KeyView view() const { return {words, size}; }
 };
 
-// False: a value that its type does not allow (a null string, an enum without a name, an address
-// of 5 bytes).
-bool encode_key(const gopher_metric& metric, const gopher_value* values, KeyBuffer* out);
+// How the labels of one metric become words.
+class KeyShape {
+ public:
+  explicit KeyShape(const gopher_metric& metric);
+
+  // False: a value that its type does not allow (a null string, an enum without a name, an address
+  // of 5 bytes).
+  bool encode(const gopher_value* values, KeyBuffer* out) const {
+    for (uint32_t i = 0; i < n_labels_; ++i) {
+      if (plain_[i])  // nearly all: the number is the word
+        out->words[out->size++] = values[i].num;
+      else if (!encode_other(i, values[i], out))
+        return false;
+    }
+    return true;
+  }
+
+ private:
+  bool encode_other(uint32_t label, const gopher_value& value, KeyBuffer* out) const;
+
+  const gopher_metric* metric_;
+  uint32_t n_labels_;
+  bool plain_[GOPHER_MAX_LABELS] = {};
+};
 
 // A GOPHER_STR value as key and text see it.
 std::string_view key_string(const gopher_value& value);

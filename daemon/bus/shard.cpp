@@ -17,23 +17,20 @@ constexpr size_t kSweep = 512;
 TableShard::TableShard(const ProbeTables& probe, Budget& budget, const TextSource& text)
     : name_(probe.name), probe_(probe), budget_(budget), text_(text) {
   probe_.name = name_;
-  families_.reserve(probe.metrics.size());
-  for (const gopher_metric& m : probe.metrics) families_.emplace_back(m);
+  for (const gopher_metric& m : probe.metrics) families_.push_back(std::make_unique<Family>(m));
 }
 
 void TableShard::apply(const gopher_sample& sample, uint64_t now_ns) {
   KeyBuffer key;
-  if (sample.metric >= families_.size() || !families_[sample.metric].valid(sample) ||
-      !encode_key(families_[sample.metric].def(), sample.labels, &key)) {
+  if (sample.metric >= families_.size() || !families_[sample.metric]->encode(sample, &key)) {
     refused_.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  Family& family = families_[sample.metric];
-  size_t hash = Family::hash(key.view());
+  Family& family = *families_[sample.metric];
   auto now_s = static_cast<uint32_t>(now_ns / 1'000'000'000u);
   {
     std::lock_guard lock(mutex_);
-    if (Series* series = family.find(key.view(), hash, now_s)) {
+    if (Series* series = family.find(key.view(), now_s)) {
       family.update(series, sample, now_s);
       ++samples_;
       return;
@@ -62,7 +59,7 @@ void TableShard::apply_new(const gopher_sample& sample, Family& family, KeyView 
   std::string text;  // may be asked of the system, so not under the lock
   append_labels(family.def(), sample.labels, text_, &text);
   std::lock_guard lock(mutex_);
-  Series* series = family.find(key, Family::hash(key), now_s);
+  Series* series = family.find(key, now_s);
   if (!series) {
     if (family.def().n_labels == 0)
       ++budget_.used;
@@ -79,14 +76,14 @@ void TableShard::apply_new(const gopher_sample& sample, Family& family, KeyView 
 Shard::Stats TableShard::stats() const {
   std::lock_guard lock(mutex_);
   Stats s = {.samples = samples_, .refused = refused_.load(), .born = born_, .expired = expired_};
-  for (const Family& f : families_) s.series += f.series();
+  for (const auto& f : families_) s.series += f->series();
   return s;
 }
 
 std::vector<uint64_t> TableShard::folded() const {
   std::lock_guard lock(mutex_);
   std::vector<uint64_t> out;
-  for (const Family& f : families_) out.push_back(f.folded);
+  for (const auto& f : families_) out.push_back(f->folded);
   return out;
 }
 
@@ -95,7 +92,7 @@ bool TableShard::read(Position* at, size_t max, Chunk* chunk) const {
   chunk->series.clear();
   chunk->bucket_space.clear();
   for (; at->metric < families_.size(); *at = {name_, at->metric + 1, 0, false}) {
-    const Family& family = families_[at->metric];
+    const Family& family = *families_[at->metric];
     at->slot = static_cast<uint32_t>(family.read(at->slot, max, chunk));
     if (chunk->series.empty()) continue;
     chunk->metric = &family.def();
@@ -107,7 +104,7 @@ bool TableShard::read(Position* at, size_t max, Chunk* chunk) const {
 }
 
 void TableShard::sweep(Family& family, uint32_t oldest_s, bool aliases,
-                       std::vector<SeriesPtr>* dead) {
+                       std::vector<SeriesText>* dead) {
   for (size_t from = 0, end = 1; from < end; from += kSweep) {
     std::lock_guard lock(mutex_);
     size_t keys = family.keys(), series = family.series();
@@ -119,8 +116,9 @@ void TableShard::sweep(Family& family, uint32_t oldest_s, bool aliases,
 }
 
 void TableShard::expire(uint32_t now_s, uint64_t epoch) {
-  std::vector<SeriesPtr> dead;
-  for (Family& family : families_) {
+  std::vector<SeriesText> dead;
+  for (const auto& f : families_) {
+    Family& family = *f;
     uint32_t ttl = family.def().ttl_s ? family.def().ttl_s : budget_.ttl_s.load();
     bool has_aliases;
     {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -38,7 +39,7 @@ class TableShard final : public Shard {
   const ProbeTables& probe() const { return probe_; }
   // Fills `chunk` with series of one metric from `at` on and moves `at`. False: no more here.
   bool read(Position* at, size_t max, Chunk* chunk) const;
-  // What is dead is kept with `epoch`, for readers that began before.
+  // The text of what is dead is kept with `epoch`, for readers that began before.
   void expire(uint32_t now_s, uint64_t epoch);
   // Frees what died before `epoch`.
   void bury(uint64_t epoch);
@@ -47,7 +48,7 @@ class TableShard final : public Shard {
   void apply_new(const gopher_sample& sample, Family& family, KeyView key, uint32_t now_s);
   void fold(const gopher_sample& sample, Family& family, uint32_t now_s);
   bool full(const Family& family) const;
-  void sweep(Family& family, uint32_t oldest_s, bool aliases, std::vector<SeriesPtr>* dead);
+  void sweep(Family& family, uint32_t oldest_s, bool aliases, std::vector<SeriesText>* dead);
 
   const std::string name_;
   ProbeTables probe_;
@@ -56,9 +57,9 @@ class TableShard final : public Shard {
   std::atomic<uint64_t> refused_{0};
 
   mutable std::mutex mutex_;  // all below
-  std::vector<Family> families_;
+  std::vector<std::unique_ptr<Family>> families_;
   uint64_t samples_ = 0, born_ = 0, expired_ = 0;
-  std::vector<std::pair<uint64_t, std::vector<SeriesPtr>>> graveyard_;
+  std::vector<std::pair<uint64_t, std::vector<SeriesText>>> graveyard_;
 };
 
 }  // namespace gopher
