@@ -14,7 +14,7 @@ namespace {
 using std::chrono::milliseconds;
 constexpr uint64_t kMs = 1'000'000;
 // New events are looked for this often while nothing else happens.
-constexpr uint64_t kLookEvery = 100 * kMs;
+constexpr uint64_t kLookEvery = 200 * kMs;
 constexpr uint64_t kReplaceEvery = 10'000 * kMs;
 // At the end: so long for a broker that does not answer.
 constexpr uint64_t kGraceWithoutBroker = 1000 * kMs;
