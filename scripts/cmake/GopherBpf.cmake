@@ -3,7 +3,8 @@
 find_program(GOPHER_BPF_CLANG NAMES clang-14 clang REQUIRED)
 find_program(GOPHER_BPFTOOL NAMES bpftool PATHS /usr/sbin REQUIRED)
 set(GOPHER_CMAKE_DIR ${CMAKE_CURRENT_LIST_DIR})
-set(GOPHER_BPF_FLAGS -g -O2 -Wall -Wextra -Werror -target bpf -mcpu=v2)
+# Rungs of one handler often do not look at their context.
+set(GOPHER_BPF_FLAGS -g -O2 -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -mcpu=v2)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(GOPHER_BPF_ARCH arm64)
@@ -11,10 +12,14 @@ else()
   set(GOPHER_BPF_ARCH x86)
 endif()
 
-# gopher_bpf(NAME SOURCE INCLUDE_DIRS...): target <NAME>_skel, whose header is <NAME>.skel.h
+# gopher_bpf(NAME SOURCE INCLUDE_DIRS...): target <NAME>_skel, whose header is <NAME>.skel.h. Outside of
+# the tree the installed headers (GOPHER_INCLUDE_DIR) need not be named.
 function(gopher_bpf name source)
   set(out ${CMAKE_CURRENT_BINARY_DIR}/${name})
   list(TRANSFORM ARGN PREPEND -I OUTPUT_VARIABLE includes)
+  if(GOPHER_INCLUDE_DIR)
+    list(APPEND includes -I${GOPHER_INCLUDE_DIR})
+  endif()
   # Headers below asm/ are in the multiarch folder, which clang -target bpf does not search.
   if(CMAKE_LIBRARY_ARCHITECTURE)
     list(APPEND includes -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE})
@@ -37,8 +42,12 @@ function(gopher_bpf name source)
   set_property(TARGET ${name}_skel PROPERTY GOPHER_BPF_OBJECT ${out}.bpf.o)
 endfunction()
 
-# gopher_probe(NAME SOURCES...): the plugin <NAME>.so that exports gopher_probe and nothing else.
+# gopher_probe(NAME SOURCES...): the plugin <NAME>.so that exports gopher_probe and nothing else; it is
+# built in GOPHER_PROBE_OUTPUT_DIR, or else where the build is.
 function(gopher_probe name)
+  if(NOT GOPHER_PROBE_OUTPUT_DIR)
+    set(GOPHER_PROBE_OUTPUT_DIR ${CMAKE_CURRENT_BINARY_DIR})
+  endif()
   add_library(${name}_probe MODULE ${ARGN})
   set_target_properties(${name}_probe PROPERTIES PREFIX "" OUTPUT_NAME ${name}
                         LIBRARY_OUTPUT_DIRECTORY ${GOPHER_PROBE_OUTPUT_DIR})
