@@ -55,7 +55,7 @@ constexpr uint64_t kSecond = 1'000'000'000u;
 gopher_process process(uint32_t pid, const char* comm = "worker") {
   gopher_process p = {
       .tgid = pid, .reserved = 0, .start_ns = pid * 1000u, .cgroup_id = 7, .comm = {}};
-  std::strncpy(p.comm, comm, sizeof p.comm);
+  std::memcpy(p.comm, comm, std::min(std::strlen(comm) + 1, sizeof p.comm));
   return p;
 }
 
