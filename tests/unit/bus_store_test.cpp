@@ -17,7 +17,7 @@
 namespace gopher {
 namespace {
 
-using namespace test;  // NOLINT(google-build-using-namespace)
+using namespace store_test;  // NOLINT(google-build-using-namespace)
 using ::testing::ElementsAre;
 using ::testing::Pair;
 

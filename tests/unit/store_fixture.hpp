@@ -12,7 +12,7 @@
 
 #include "bus/store.hpp"
 
-namespace gopher::test {
+namespace gopher::store_test {
 
 inline constexpr const char* kOperations[] = {"read", "write", "flush"};
 inline constexpr double kBounds[] = {0.001, 0.01, 1, 60};
@@ -145,4 +145,4 @@ inline std::map<std::string, Content> content(const Store& store, size_t step = 
   return out;
 }
 
-}  // namespace gopher::test
+}  // namespace gopher::store_test
