@@ -41,7 +41,8 @@ TEST_F(IoTest, TruncatedBackingFileGivesEio) {
   auto r = io_run({}, "", disk->dev());
   ASSERT_EQ(r->start(), 0) << r->error;
   Direct direct(*disk);
-  ASSERT_EQ(direct.read(2 << 20, 4096), 4096);
+  if (direct.read(2 << 20, 4096) != 4096)
+    GTEST_SKIP() << "the file system of /var/tmp cannot be read directly";
   ASSERT_EQ(truncate(file.path().c_str(), 1 << 20), 0);
   const ssize_t n = direct.read(2 << 20, 4096);
   if (n != -EIO) GTEST_SKIP() << "this loop driver fills what is missing with zeroes";

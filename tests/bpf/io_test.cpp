@@ -206,27 +206,6 @@ TEST_F(IoTest, StopLosesNothingAndStartCountsAnew) {
   }
 }
 
-// Where the kernel does not note when a request is issued, the probe notices and does it itself.
-TEST_F(IoTest, IssueTimesAreTakenWhereTheKernelHasNone) {
-  LOOP_OR_SKIP(disk, 1 << 20);
-  if (!disk->set("queue/wbt_lat_usec", "0")) GTEST_SKIP() << "this queue has no wbt to switch off";
-  IoConfig c;
-  c.by_process = false;
-  auto r = io_run(c, "", disk->dev());
-  ASSERT_EQ(r->start(), 0) << r->error;
-  Direct file(*disk);
-  const Labels stages = {{"device", disk->name()}, {"operation", "read"}, {"stage", "device"}};
-  for (int i = 0; i < 6; ++i) ASSERT_EQ(file.read(4096 * i, 4096), 4096);
-  r->poll();
-  if (r->value("gopher_io_request_stage_seconds", stages) != 0)
-    GTEST_SKIP() << "something else on this queue makes the kernel note it";
-  EXPECT_NE(r->program("issue"), "");
-  for (int i = 0; i < 6; ++i) ASSERT_EQ(file.read(4096 * i, 4096), 4096);
-  r->poll();
-  EXPECT_EQ(r->value("gopher_io_request_stage_seconds", stages), 6);
-  EXPECT_EQ(r->value("gopher_io_requests_total", {{"operation", "read"}}), 12);
-}
-
 TEST_F(IoTest, WithoutIostatsTheStartIsTheSubmitters) {
   LOOP_OR_SKIP(disk, 1 << 20);
   ASSERT_TRUE(disk->set("queue/iostats", "0"));
