@@ -1,0 +1,217 @@
+# test_io.py - the io probe in the running daemon, against fio's and the kernel's own counts.
+# SPDX-License-Identifier: Apache-2.0
+"""Every daemon here watches only the loop device that its test made."""
+
+import json
+import mmap
+import os
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from servers import wait_until
+
+SECTORS = 64 * 2048  # 64 MiB
+
+
+def config(device, options="", more=""):
+    return f"""daemon = {{ interval_s = 0.5; }};
+filter = {{ devices = ["{device.name}"]; }};
+probes = {{ io = {{ {options} }}; }};
+{more}"""
+
+
+def start(gopherd, device, options="", **kwargs):
+    daemon = gopherd(config(device, options), **kwargs)
+    daemon.wait_sample(lambda s: s.sum("gopher_probe_up", probe="io") == 1, "the io probe runs")
+    return daemon
+
+
+def fio(device, **options):
+    """Runs fio on the device; its job's numbers, and its pid as gopherd would see it."""
+    argv = ["fio", "--name=test", f"--filename={device.path}", "--direct=1", "--output-format=json", "--thread=0",
+            *(f"--{name}={value}" for name, value in options.items())]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["jobs"][0]
+
+
+def settled(daemon, requests, operation):
+    """The samples once this many requests of the operation have arrived."""
+    return daemon.wait_sample(lambda s: s.sum("gopher_io_requests_total", operation=operation) >= requests,
+                              f"{requests} {operation} requests are counted")
+
+
+def events(daemon, kind):
+    """The events of one type in the local store, oldest first."""
+    with closing(sqlite3.connect(f"file:{daemon.state_dir}/events.db?mode=ro", uri=True)) as db:
+        return [json.loads(row[0]) for row in db.execute("SELECT json FROM event WHERE type = ? ORDER BY seq", (kind,))]
+
+
+@pytest.fixture
+def on_disk(loop_device, tmp_path):
+    """A loop device whose requests go to a real disk, so that they take a while."""
+    return loop_device(SECTORS, direct_io=True, directory=tmp_path)
+
+
+@pytest.mark.parametrize("rungs", ["", "tp_btf"])
+@pytest.mark.parametrize("operation,rw,block,total", [
+    ("read", "randread", 4096, 16 << 20),
+    ("write", "write", 1 << 20, 64 << 20),
+])
+def test_counts_what_fio_counts(gopherd, loop_device, operation, rw, block, total, rungs):
+    device = loop_device(SECTORS)
+    daemon = start(gopherd, device, env={"GOPHER_MASK": rungs})
+    before, seen = device.stat(), daemon.scrape()
+    side = fio(device, rw=rw, bs=block, size=total)[operation]
+    ios = device.stat()[f"{operation}_ios"] - before[f"{operation}_ios"]
+    samples = settled(daemon, seen.sum("gopher_io_requests_total", operation=operation) + ios, operation)
+
+    def gained(name, **labels):
+        return samples.sum(name, operation=operation, **labels) - seen.sum(name, operation=operation, **labels)
+
+    assert side["io_bytes"] == total
+    assert gained("gopher_io_bytes_total") == side["io_bytes"]
+    assert gained("gopher_io_requests_total") == ios
+    assert gained("gopher_io_request_duration_seconds_count") == ios
+    if block == 4096:  # larger ones the block layer may split
+        assert ios == side["total_ios"]
+    # By process: all that fio asked for is on fio.
+    assert gained("gopher_io_process_bytes_total", comm="fio") == side["io_bytes"]
+    used = {labels["program"].split("__")[1] for labels, _ in samples.matching("gopher_probe_hook_info", probe="io")}
+    assert used == ({"raw_tp"} if rungs else {"tp_btf"})
+
+
+@pytest.mark.parametrize("operation,rw,block,total", [
+    ("read", "randread", 256 << 10, 64 << 20),
+    ("write", "write", 1 << 20, 64 << 20),
+])
+def test_takes_as_long_as_the_kernel_says(gopherd, on_disk, operation, rw, block, total):
+    daemon = start(gopherd, on_disk)
+    if operation == "read":  # reads of holes would not reach the disk below
+        fio(on_disk, rw="write", bs=1 << 20, size=64 << 20)
+    before, seen = on_disk.stat(), daemon.scrape()
+    side = fio(on_disk, rw=rw, bs=block, size=total)[operation]
+    after = on_disk.stat()
+    ios = after[f"{operation}_ios"] - before[f"{operation}_ios"]
+    ticks_ms = after[f"{operation}_ticks"] - before[f"{operation}_ticks"]
+    samples = settled(daemon, seen.sum("gopher_io_requests_total", operation=operation) + ios * 0.99, operation)
+
+    def gained(name):
+        return samples.sum(name, operation=operation) - seen.sum(name, operation=operation)
+
+    count = gained("gopher_io_request_duration_seconds_count")
+    mean = gained("gopher_io_request_duration_seconds_sum") / count
+    kernel, own = ticks_ms / 1000 / ios, side["lat_ns"]["mean"] / 1e9
+    print(f"{operation} {block}: mean of gopher {mean * 1e6:.1f} us, of the kernel {kernel * 1e6:.1f} us, "
+          f"of fio {own * 1e6:.1f} us; {count:.0f} of {ios} requests")
+    assert count == pytest.approx(ios, rel=0.01)
+    # The kernel's end is a little later: after the bio's owner was told.
+    assert mean == pytest.approx(kernel, rel=0.05)
+
+
+def test_stages_add_up_to_the_duration(gopherd, on_disk):
+    daemon = start(gopherd, on_disk)
+    fio(on_disk, rw="write", bs=64 << 10, size=16 << 20)
+    samples = settled(daemon, 256, "write")
+    total = samples.sum("gopher_io_request_duration_seconds_sum", operation="write")
+    stages = samples.sum("gopher_io_request_stage_seconds_sum", operation="write")
+    assert stages == pytest.approx(total, rel=0.01)
+
+
+def test_sequential_and_random_are_told_apart(gopherd, loop_device):
+    device = loop_device(SECTORS)
+    daemon = start(gopherd, device)
+    fio(device, rw="write", bs=64 << 10, size=16 << 20)  # 256 requests, each where the last one ended
+    fio(device, rw="randread", bs=4096, size=16 << 20, randrepeat=1)
+    samples = settled(daemon, 4096, "read")
+    assert samples.sum("gopher_io_sequential_requests_total", operation="write") >= 255
+    assert samples.sum("gopher_io_sequential_requests_total", operation="read") <= 4096 * 0.02
+
+
+def test_dirty_pages_are_their_process_s_and_the_writing_is_writeback_s(gopherd, loop_device, tmp_path):
+    device = loop_device(SECTORS)
+    daemon = start(gopherd, device)
+    subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,nodiscard", device.path], check=True)
+    mount = tmp_path / "mnt"
+    mount.mkdir()
+    subprocess.run(["mount", device.path, mount], check=True)
+    try:
+        size = 8 << 20
+        done = subprocess.run(["/bin/dd", "if=/dev/zero", f"of={mount}/file", "bs=1M", "count=8"],
+                              capture_output=True, check=True)
+        assert b"8388608 bytes" in done.stderr
+        subprocess.run(["sync", "--file-system", mount], check=True)  # the flusher writes it, or sync itself
+        samples = daemon.wait_sample(
+            lambda s: s.sum("gopher_io_process_dirtied_bytes_total", comm="dd") >= size, "dd's dirty bytes")
+        # Whole pages: the file's, and those of the directory and the inode that dd made.
+        dirtied = samples.sum("gopher_io_process_dirtied_bytes_total", comm="dd")
+        assert size <= dirtied <= size + 64 * 1024
+        assert samples.sum("gopher_io_process_bytes_total", comm="dd", operation="write") == 0
+        samples = daemon.wait_sample(
+            lambda s: s.sum("gopher_io_process_bytes_total", comm="writeback", operation="write") +
+            s.sum("gopher_io_process_bytes_total", comm="sync", operation="write") >= size, "the writing")
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_an_error_made_on_purpose_is_a_counter_and_an_event(gopherd, loop_device):
+    device = loop_device(SECTORS, direct_io=True)
+    daemon = start(gopherd, device)
+    device.truncate(SECTORS // 2)
+    failures = 0
+    fd = os.open(device.path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        buffer = mmap.mmap(-1, 4096)
+        for i in range(5):
+            try:
+                os.preadv(fd, [buffer], (SECTORS // 2 + 8 * (i + 1)) * 512)
+            except OSError as error:
+                assert error.errno == 5
+                failures += 1
+    finally:
+        os.close(fd)
+    assert failures == 5
+    samples = daemon.wait_sample(lambda s: s.sum("gopher_io_errors_total") >= failures, "the errors are counted")
+    assert samples.value("gopher_io_errors_total", device=device.name, operation="read", errno="EIO") == failures
+    found = wait_until(lambda: (e := events(daemon, "io_error")) and sum(1 + x["folded"] for x in e) == failures and e,
+                       "an event for each error")
+    first = found[0]
+    assert first["process"]["pid"] == os.getpid()
+    assert first["process"]["comm"] == Path("/proc/self/comm").read_text().strip()
+    assert first["severity"] == "error"
+    fields = first["fields"]
+    assert fields["device"] == device.name and fields["operation"] == "read" and fields["errno"] == "EIO"
+    assert fields["sector"] == SECTORS // 2 + 8 and fields["bytes"] == 4096
+    assert fields["duration_seconds"] > 0
+
+
+def test_with_everything_hidden_the_probe_fails_and_the_daemon_stays(gopherd, loop_device):
+    device = loop_device(2048)
+    daemon = gopherd(config(device), env={"GOPHER_MASK": "tp_btf,raw_tp,tp,fentry,fexit,kprobe,kretprobe"})
+    samples = daemon.wait_sample(lambda s: s.sum("gopher_probe_state", probe="io", state="failed") == 1, "it failed")
+    assert samples.value("gopher_probe_up", probe="io") == 0
+    (labels, _), = samples.matching("gopher_probe_failure_info", probe="io")
+    assert labels["reason"].startswith("no way to attach hook `complete`: complete__tp_btf: hidden by GOPHER_MASK")
+    assert daemon.running
+
+
+def test_a_filter_by_process_counts_nobody_else(gopherd, loop_device):
+    device = loop_device(SECTORS)
+    config_text = f"""daemon = {{ interval_s = 0.5; }};
+filter = {{ devices = ["{device.name}"]; pids = [{os.getpid()}]; }};
+probes = {{ io = {{ }}; }};"""
+    daemon = gopherd(config_text)
+    daemon.wait_sample(lambda s: s.sum("gopher_probe_up", probe="io") == 1, "the io probe runs")
+    fio(device, rw="randread", bs=4096, size=1 << 20)  # another process: 256 requests
+    buffer = mmap.mmap(-1, 4096)
+    fd = os.open(device.path, os.O_RDONLY | os.O_DIRECT)
+    for i in range(7):
+        os.preadv(fd, [buffer], i * 65536)
+    os.close(fd)
+    samples = settled(daemon, 7, "read")
+    assert samples.sum("gopher_io_requests_total", operation="read") == 7
+    assert samples.sum("gopher_io_process_requests_total", pid=str(os.getpid())) == 7
