@@ -6,24 +6,24 @@ import os
 import re
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import servers
+from cgroup import Cgroup
 
 PAGE = servers.ROOT / "docs/writing-a-probe.md"
 BLOCK = r"\n```[a-z]*\n(.*?)^```$"
+PYTHON = "/usr/bin/python3"
 INSIDE, OUTSIDE = 25, 10  # programs started in the watched cgroup, and elsewhere
 
-# Moves into a cgroup, runs a program some times, and prints the process ids that fork gave.
+# Runs a program some times, and prints its own process id and those that fork gave.
 CHILD = """
 import os, subprocess, sys
-with open(sys.argv[1], "w") as procs:
-    procs.write(str(os.getpid()))
-for _ in range(int(sys.argv[2])):
-    child = subprocess.Popen(sys.argv[3:])
+print(os.getpid())
+for _ in range(int(sys.argv[1])):
+    child = subprocess.Popen(sys.argv[2:], stdout=subprocess.DEVNULL)
     child.wait()
     print(child.pid)
 """
@@ -62,43 +62,38 @@ def example(tmp_path_factory, prefix):
     return folder
 
 
-class Cgroup:
-    """A cgroup v2 of the test's own, below the group that the test is in; `path` is as in /proc/PID/cgroup."""
-
-    def __init__(self):
-        mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - cgroup2 " in line]
-        if not mounts:
-            pytest.skip("cgroup v2 is not mounted")
-        self.path = f"/gopher-test-{os.getpid()}"
-        self.folder = Path(mounts[0][4] + self.path)
-
-    def __enter__(self):
-        self.folder.mkdir()
-        return self
-
-    def run(self, n, *argv):
-        """Runs a program n times in the group; returns the id of its parent, and those of the processes."""
-        with subprocess.Popen([sys.executable, "-c", CHILD, self.folder / "cgroup.procs", str(n), *argv],
-                              stdout=subprocess.PIPE, text=True) as child:
-            pids = child.stdout.read().split()
-        assert child.returncode == 0
-        return child.pid, [int(pid) for pid in pids]
-
-    def __exit__(self, *_):
-        def gone():
-            try:
-                self.folder.rmdir()
-                return True
-            except OSError:  # a process that was waited for may still be leaving it
-                return False
-
-        servers.wait_until(gone, f"{self.folder} is empty", 10)
-
-
 @pytest.fixture
 def cgroup():
     with Cgroup() as group:
         yield group
+
+
+class Executed:
+    """What was executed in a cgroup, as the processes themselves say."""
+
+    def __init__(self, cgroup):
+        self.cgroup = cgroup
+        self.count = {}  # as execs() reads it
+        self.pids = []  # of the programs, in their order
+        self.parents = []
+
+    def __call__(self, n, program):
+        """The parent is Python, which is executed in the group as well."""
+        parent, *pids = map(int, self.cgroup.run(PYTHON, "-c", CHILD, n, program).split())
+        self.parents.append(parent)
+        self.pids += pids
+        for name, times in ((Path(PYTHON).name, 1), (Path(program).name, len(pids))):
+            key = (name, self.cgroup.path)
+            self.count[key] = self.count.get(key, 0) + times
+
+    @property
+    def total(self):
+        return sum(self.count.values())
+
+
+@pytest.fixture
+def execute(cgroup):
+    return Executed(cgroup)
 
 
 class Gopherd(servers.Gopherd):
@@ -128,61 +123,66 @@ def execs(samples):
     return {(labels["comm"], labels["cgroup"]): n for labels, n in samples.matching("gopher_proc_exec_total")}
 
 
+def wait_running(daemon):
+    return daemon.wait_sample(lambda s: s.matching("gopher_probe_hook_info"), "the probe runs")
+
+
+def wait_counted(daemon, execute):
+    """As soon as there are enough it must be the right ones."""
+    samples = daemon.wait_sample(lambda s: sum(execs(s).values()) >= execute.total, "all are counted")
+    assert execs(samples) == execute.count
+    return samples
+
+
+def weight(events):
+    return sum(1 + e.get("folded", 0) for e in events)
+
+
 @pytest.mark.parametrize("mask, program", [("", "exec__tp_btf"), ("tp_btf", "exec__raw_tp"),
                                            ("tp_btf,raw_tp", "exec__tp")])
-def test_counts_and_reports_exactly_what_was_executed(tmp_path, example, cgroup, mask, program):
+def test_counts_and_reports_exactly_what_was_executed(tmp_path, example, cgroup, execute, mask, program):
     with Gopherd(tmp_path, example, config(cgroup), mask) as daemon:
-        samples = daemon.wait_sample(lambda s: s.matching("gopher_probe_hook_info"), "the probe runs")
-        assert samples.value("gopher_probe_hook_info", probe="proc_exec")  # one hook, one program
-        assert samples.matching("gopher_probe_hook_info")[0][0]["program"] == program
+        hooks = wait_running(daemon).matching("gopher_probe_hook_info")
+        assert [labels for labels, _ in hooks] == [{"probe": "proc_exec", "hook": "exec", "program": program}]
         for _ in range(OUTSIDE):
             run("/bin/true")
-        parent, pids = cgroup.run(INSIDE, "/bin/true")
-        expected = {("true", cgroup.path): INSIDE}
-        samples = daemon.wait_sample(lambda s: execs(s) and sum(execs(s).values()) >= INSIDE, "all are counted")
-        assert execs(samples) == expected
+        execute(INSIDE, "/bin/true")
+        wait_counted(daemon, execute)
         # Another program is another series, and what is counted does not come back.
-        cgroup.run(3, "/bin/echo")
-        expected["echo", cgroup.path] = 3
-        samples = daemon.wait_sample(lambda s: sum(execs(s).values()) >= INSIDE + 3, "the others are counted")
-        assert execs(samples) == expected
-        lost = samples.matching("gopher_lost_total", probe="proc_exec")
+        execute(3, "/bin/echo")
+        lost = wait_counted(daemon, execute).matching("gopher_lost_total", probe="proc_exec")
         assert {labels["stage"] for labels, _ in lost} >= {"totals_full"} and not any(n for _, n in lost)
         daemon.stop()
 
         events = daemon.events()
-        assert all(e["type"] == "exec" and e["probe"] == "proc_exec" and e["process"]["cgroup"] == cgroup.path
-                   for e in events)
-        true = [e for e in events if e["process"]["comm"] == "true"]
-        assert sum(1 + e.get("folded", 0) for e in true) == INSIDE
-        assert [e["process"]["pid"] for e in true] == pids
-        assert {e["fields"]["parent"] for e in true} == {parent}
-        assert sum(1 + e.get("folded", 0) for e in events) == INSIDE + 3
+        assert {(e["type"], e["probe"], e["process"]["cgroup"]) for e in events} == {("exec", "proc_exec", cgroup.path)}
+        assert weight(events) == execute.total
+        programs = [e for e in events if e["process"]["comm"] in ("true", "echo")]
+        assert [e["process"]["pid"] for e in programs] == execute.pids
+        assert {e["fields"]["parent"] for e in programs} == set(execute.parents)
 
 
-def test_without_events_it_only_counts(tmp_path, example, cgroup):
+def test_without_events_it_only_counts(tmp_path, example, cgroup, execute):
     with Gopherd(tmp_path, example, config(cgroup, events=False)) as daemon:
-        daemon.wait_sample(lambda s: s.matching("gopher_probe_hook_info"), "the probe runs")
-        cgroup.run(INSIDE, "/bin/true")
-        samples = daemon.wait_sample(lambda s: sum(execs(s).values()) >= INSIDE, "all are counted")
-        assert execs(samples) == {("true", cgroup.path): INSIDE}
+        wait_running(daemon)
+        execute(INSIDE, "/bin/true")
+        wait_counted(daemon, execute)
         daemon.stop()
         assert daemon.events() == []
 
 
-def test_counts_stay_when_the_probe_is_restarted(tmp_path, example, cgroup):
+def test_counts_stay_when_the_probe_is_restarted(tmp_path, example, cgroup, execute):
     """A reload that changes its options restarts it; what is executed before and after adds up."""
     with Gopherd(tmp_path, example, config(cgroup)) as daemon:
-        daemon.wait_sample(lambda s: s.matching("gopher_probe_hook_info"), "the probe runs")
-        cgroup.run(INSIDE, "/bin/true")
-        starts = daemon.log.count("probe proc_exec: started\n")
+        wait_running(daemon)
+        execute(INSIDE, "/bin/true")
+        reported = execute.total
         daemon.reload(config(cgroup, events=False))
-        servers.wait_until(lambda: daemon.log.count("probe proc_exec: started\n") > starts, "it is started again")
-        cgroup.run(INSIDE, "/bin/true")
-        samples = daemon.wait_sample(lambda s: sum(execs(s).values()) >= 2 * INSIDE, "both are counted")
-        assert execs(samples) == {("true", cgroup.path): 2 * INSIDE}
+        servers.wait_until(lambda: daemon.log.count("probe proc_exec: started\n") == 2, "it is started again")
+        execute(INSIDE, "/bin/true")
+        wait_counted(daemon, execute)
         daemon.stop()
-        assert len(daemon.events()) == INSIDE
+        assert weight(daemon.events()) == reported
 
 
 def test_with_every_rung_hidden_it_fails_and_the_daemon_stays(tmp_path, example, cgroup):
