@@ -35,12 +35,17 @@ class KeyShape {
   // False: a value that its type does not allow (a null string, an enum without a name, an address
   // of 5 bytes).
   bool encode(const gopher_value* values, KeyBuffer* out) const {
+    size_t size = 0;  // kept in a register: each store here is one that an update waits for
     for (uint32_t i = 0; i < n_labels_; ++i) {
-      if (plain_[i])  // nearly all: the number is the word
-        out->words[out->size++] = values[i].num;
-      else if (!encode_other(i, values[i], out))
-        return false;
+      if (plain_[i]) {  // nearly all: the number is the word
+        out->words[size++] = values[i].num;
+        continue;
+      }
+      out->size = size;
+      if (!encode_other(i, values[i], out)) return false;
+      size = out->size;
     }
+    out->size = size;
     return true;
   }
 
