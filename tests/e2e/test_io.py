@@ -86,7 +86,7 @@ def test_counts_what_fio_counts(gopherd, loop_device, operation, rw, block, tota
 
 
 @pytest.mark.parametrize("operation,rw,block,total", [
-    ("read", "randread", 256 << 10, 64 << 20),
+    ("read", "randread", 1 << 20, 64 << 20),
     ("write", "write", 1 << 20, 64 << 20),
 ])
 def test_takes_as_long_as_the_kernel_says(gopherd, on_disk, operation, rw, block, total):
