@@ -31,18 +31,19 @@ Family::~Family() {
 
 Series* Family::look_up(KeyView key) {
   Turn& turn = turns_[turn_];
-  Series* found = turn.foreseen;
+  Series* found = turn.fetched;
   if (!found || !same(*found, key)) {
     auto it = index_.find(key);
     if (it == index_.end()) return nullptr;
     found = *it;
   }
+  wrong_ = found->slot == turn.foreseen ? 0 : wrong_ + 1;
   if (turn.before) turn.before->ahead = found->slot;
-  turn.before = found;
-  turn.foreseen = found->ahead < slots_.size() ? slots_[found->ahead] : nullptr;
-  if (turn.foreseen) {
-    __builtin_prefetch(turn.foreseen, 1);
-    __builtin_prefetch(reinterpret_cast<const char*>(turn.foreseen) + kLine);
+  turn = {.before = found, .foreseen = found->ahead, .fetched = nullptr};
+  if (wrong_ < kDoubt && turn.foreseen < slots_.size() && slots_[turn.foreseen]) {
+    turn.fetched = slots_[turn.foreseen];
+    __builtin_prefetch(turn.fetched, 1);
+    __builtin_prefetch(reinterpret_cast<const char*>(turn.fetched) + kLine);
   }
   turn_ = (turn_ + 1) % kAhead;
   return found;

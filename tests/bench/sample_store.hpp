@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bus/store.hpp"
@@ -45,10 +46,20 @@ inline std::vector<Key> make_keys(size_t n) {
   return keys;
 }
 
-inline void add(Shard& shard, const Key& key, double value, uint64_t now_ns) {
-  gopher_value labels[10] = {};
-  for (size_t i = 0; i < 10; ++i) labels[i].num = key[i];
+// As Metric<>::add() of the contract makes its values.
+template <size_t... I>
+void add_labels(Shard& shard, const Key& key, double value, uint64_t now_ns,
+                std::index_sequence<I...>) {
+  auto to_value = [](uint64_t n) {
+    gopher_value v = {};
+    v.num = n;
+    return v;
+  };
+  const gopher_value labels[] = {to_value(key[I])...};
   shard.apply({.labels = labels, .value = value, .metric = 0, .op = GOPHER_ADD}, now_ns);
+}
+inline void add(Shard& shard, const Key& key, double value, uint64_t now_ns) {
+  add_labels(shard, key, value, now_ns, std::make_index_sequence<10>());
 }
 
 inline ProbeTables tables() {
