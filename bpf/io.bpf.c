@@ -29,9 +29,9 @@ static __always_inline bool fill_request(struct io_inflight *f, struct request *
 	f->class_ = io_classify(cmd);
 	f->sector = GOPHER_READ(typed, rq, __sector);
 	f->bytes = GOPHER_READ(typed, rq, __data_len);
-	f->start_ns = GOPHER_READ(typed, rq, start_time_ns);
-	if (!f->start_ns)
-		f->start_ns = bpf_ktime_get_ns();
+	/* Not the request's own time: newer kernels set it after block_io_start (seen on 6.18), so here
+	 * it is still the one of the tag's last use, perhaps hours ago. */
+	f->start_ns = bpf_ktime_get_ns();
 	return true;
 }
 
