@@ -13,7 +13,7 @@ namespace gopher {
 namespace {
 
 // A probe's start loads and verifies BPF: a second or two on a slow machine, with room.
-constexpr std::chrono::milliseconds kCommandDeadline{60'000};
+constexpr std::chrono::milliseconds kCommandDeadline{20'000};
 constexpr std::chrono::milliseconds kStopDeadline{10'000};
 
 }  // namespace
@@ -84,22 +84,23 @@ void PluginHost::launch_workers() {
   for (auto& w : workers_) w->launch();
 }
 
-void PluginHost::start_probe(Probe& p) {
-  bool done = p.worker->run(
-      [&p, config = config_] {
-        p.instance->configure(config);
-        p.instance->start(monotonic_ns());
-      },
-      kCommandDeadline);
-  if (!done)
-    log::write(log::kError, "probe %s: its worker does not take the start",
-               std::string(p.tables.name).c_str());
+// A worker that is known to be stuck is not waited for: the main thread has a watchdog to feed.
+bool PluginHost::run_on_worker(Probe& p, const char* what, std::function<void()> f) {
+  if (!p.instance->stuck() && p.worker->run(std::move(f), kCommandDeadline)) return true;
+  log::write(log::kError, "probe %s: its worker is stuck and does not take the %s",
+             std::string(p.tables.name).c_str(), what);
+  return false;
 }
 
-void PluginHost::stop_probe(Probe& p) {
-  if (!p.worker->run([&p] { p.instance->stop(); }, kCommandDeadline))
-    log::write(log::kError, "probe %s: its worker does not take the stop",
-               std::string(p.tables.name).c_str());
+bool PluginHost::start_probe(Probe& p) {
+  return run_on_worker(p, "start", [&p, config = config_] {
+    p.instance->configure(config);
+    p.instance->start(monotonic_ns());
+  });
+}
+
+bool PluginHost::stop_probe(Probe& p) {
+  return run_on_worker(p, "stop", [&p] { p.instance->stop(); });
 }
 
 void PluginHost::start(std::shared_ptr<const Config> config) {
@@ -129,7 +130,7 @@ void PluginHost::apply(std::shared_ptr<const Config> config) {
   for (auto& p : probes_) {
     if (!differs(*p)) continue;
     const bool is = config_->probe_enabled(p->tables.name);
-    if (is) start_probe(*p);
+    if (is && !start_probe(*p)) continue;
     log::write(log::kInfo, "probe %s: %s", std::string(p->tables.name).c_str(),
                is ? "started with new options" : "switched off");
   }

@@ -88,8 +88,9 @@ class PluginHost {
   struct Probe;
   FilterSet resolve(const FilterOptions& options) const;
   void launch_workers();
-  void start_probe(Probe& probe);
-  void stop_probe(Probe& probe);
+  bool run_on_worker(Probe& probe, const char* what, std::function<void()> f);
+  bool start_probe(Probe& probe);
+  bool stop_probe(Probe& probe);
 
   std::vector<Library> libraries_;
   Mask mask_;
