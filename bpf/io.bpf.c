@@ -5,6 +5,7 @@
  * constant, and the verifier drops it.
  */
 #include "io_account.bpf.h"
+#include "io_pages.bpf.h"
 
 /* What the kernel asks for before it lends its tracing helpers (include/linux/license.h). */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -17,7 +18,7 @@ static __always_inline bool fill_request(struct io_inflight *f, struct request *
 {
 	struct gendisk *disk = gopher_rq_disk(rq, typed);
 	struct bio *bio = GOPHER_READ(typed, rq, bio);
-	u32 cmd = GOPHER_READ(typed, rq, cmd_flags);
+	u64 cmd = GOPHER_READ(typed, rq, cmd_flags);
 
 	if (!disk) /* NVMe's admin queue, a SCSI device that has no disk */
 		return false;
@@ -25,12 +26,12 @@ static __always_inline bool fill_request(struct io_inflight *f, struct request *
 	f->part = bio ? gopher_bio_part(bio, typed) : 0;
 	if (!device_wanted(f->dev, f->part))
 		return false;
-	f->op = io_operation(cmd);
-	f->class_ = io_classify(cmd);
+	f->op = io_op(io_kind(cmd));
+	f->class_ = io_class(io_kind(cmd));
 	f->sector = GOPHER_READ(typed, rq, __sector);
 	f->bytes = GOPHER_READ(typed, rq, __data_len);
-	/* Not the request's own time: newer kernels set it after block_io_start (seen on 6.18), so here
-	 * it is still the one of the tag's last use, perhaps hours ago. */
+	/* Not the request's own time: it is set after block_io_start (6.12: seen on 6.18), so that
+	 * here it is still the one of the tag's last use, seconds or days ago. */
 	f->start_ns = bpf_ktime_get_ns();
 	return true;
 }
@@ -38,14 +39,14 @@ static __always_inline bool fill_request(struct io_inflight *f, struct request *
 static __always_inline bool fill_bio(struct io_inflight *f, struct bio *bio, struct gendisk *disk,
 				     const bool typed)
 {
-	u32 cmd = GOPHER_READ(typed, bio, bi_opf);
+	u64 cmd = GOPHER_READ(typed, bio, bi_opf);
 
 	f->dev = disk_dev(disk, typed);
 	f->part = gopher_bio_part(bio, typed);
 	if (!device_wanted(f->dev, f->part))
 		return false;
-	f->op = io_operation(cmd);
-	f->class_ = io_classify(cmd);
+	f->op = io_op(io_kind(cmd));
+	f->class_ = io_class(io_kind(cmd));
 	f->sector = GOPHER_READ(typed, bio, bi_iter.bi_sector);
 	f->bytes = GOPHER_READ(typed, bio, bi_iter.bi_size);
 	f->start_ns = bpf_ktime_get_ns();
@@ -66,7 +67,7 @@ static __always_inline int on_start(struct request *rq, const bool typed)
  * submitter. Such bios are never merged, so that they stay the request's. */
 static __always_inline int on_getrq(struct bio *bio, const bool typed)
 {
-	u32 cmd = GOPHER_READ(typed, bio, bi_opf);
+	u64 cmd = GOPHER_READ(typed, bio, bi_opf);
 	struct gendisk *disk = gopher_bio_disk(bio, typed);
 	struct io_inflight f = {};
 
@@ -81,7 +82,7 @@ static __always_inline int on_insert(struct request *rq, const bool typed)
 {
 	u64 by_rq = (u64)rq, by_bio = (u64)GOPHER_READ(typed, rq, bio);
 
-	if ((GOPHER_READ(typed, rq, cmd_flags) & 0xff) == IO_OP_FLUSH ||
+	if ((GOPHER_READ(typed, rq, cmd_flags) & GOPHER_REQ_OP_MASK) == IO_OP_FLUSH ||
 	    bpf_map_lookup_elem(&io_inflight, &by_rq) || bpf_map_lookup_elem(&io_inflight, &by_bio))
 		return 0;
 	return on_start(rq, typed);
@@ -144,70 +145,109 @@ static __always_inline int on_merge(struct request *rq, const bool typed)
 
 /* ---- completion ---- */
 
-static __always_inline void fill_done(struct io_done *d, struct request *rq, u32 bytes,
-				      const struct io_inflight *f, const bool typed)
+static __always_inline void fill_times(struct io_times *t, struct request *rq,
+				       const struct io_inflight *f, const bool typed)
 {
-	u32 cmd = GOPHER_READ(typed, rq, cmd_flags);
-
-	d->op = io_operation(cmd);
-	d->class_ = io_classify(cmd);
-	d->bytes = bytes;
-	d->sector = GOPHER_READ(typed, rq, __sector);
-	d->step =
-		d->op != IO_OP_FLUSH && (GOPHER_READ(typed, rq, rq_flags) & gopher_rqf_flush_seq());
-	d->last = bytes >= GOPHER_READ(typed, rq, __data_len);
-	d->start_ns = GOPHER_READ(typed, rq, start_time_ns);
-	d->issued_ns = GOPHER_READ(typed, rq, io_start_time_ns);
+	t->start = GOPHER_READ(typed, rq, start_time_ns);
+	t->issued = GOPHER_READ(typed, rq, io_start_time_ns);
 	if (!f)
 		return;
-	if (!d->start_ns)
-		d->start_ns = f->start_ns;
-	if (!d->issued_ns)
-		d->issued_ns = f->issued_ns;
-	d->driver_ns = f->driver_ns;
+	if (!t->start)
+		t->start = f->start_ns;
+	if (!t->issued)
+		t->issued = f->issued_ns;
+	t->driver = f->driver_ns;
 }
 
 /* Rare, so it reads the request again rather than keep all of it on the stack each time. */
-static __noinline int report_request(struct request *rq, const struct io_inflight *f, u32 bytes,
+static __noinline int report_request(struct request *rq, const struct io_inflight *f, u64 bytes,
 				     int error, u32 kinds)
 {
-	struct io_done d = {};
+	u32 cmd = BPF_CORE_READ(rq, cmd_flags);
+	struct io_times t = {};
+	struct io_end d = {
+		.sector = BPF_CORE_READ(rq, __sector),
+		.bytes = bytes,
+		.dev = disk_dev(gopher_rq_disk(rq, false), false),
+		.error = error,
+		.op = io_op(io_kind(cmd)),
+		.class_ = io_class(io_kind(cmd)),
+		.kinds = kinds,
+	};
 
-	fill_done(&d, rq, bytes, f, false);
-	d.dev = disk_dev(gopher_rq_disk(rq, false), false);
-	return report(&d, f, (u64)rq, error, kinds);
+	fill_times(&t, rq, f, false);
+	return report(&d, &t, f, (u64)rq);
+}
+
+/* The entry of a request; in *key what it is known by. */
+static __always_inline struct io_inflight *find_inflight(struct request *rq, u64 *key,
+							 const bool typed)
+{
+	struct io_inflight *f;
+
+	*key = (u64)rq;
+	f = bpf_map_lookup_elem(&io_inflight, key);
+	if (io_late_start && !f) {
+		*key = (u64)GOPHER_READ(typed, rq, bio);
+		f = bpf_map_lookup_elem(&io_inflight, key);
+	}
+	return f;
 }
 
 /* block_rq_complete comes before the request is advanced by `bytes`, and again for what remains:
- * the last time is when nothing will. A step of a flush sequence comes once more, without data,
+ * it is the last time if nothing will. A step of a flush sequence comes once more, without data,
  * when the sequence is done (block/blk-flush.c): only then the request counts, as it does in
- * /sys/block/.../stat. The flush itself, which the sequence sends to the device, counts too. */
-static __always_inline int on_complete(struct request *rq, int error, u32 bytes, const bool typed)
+ * /sys/block/.../stat. The flush itself, which the sequence sends to the device, counts too.
+ *
+ * Loads stand where their value is used: what is loaded early is spilled. */
+static __always_inline int on_complete(struct request *rq, u64 error, u64 bytes, const bool typed)
 {
 	struct gendisk *disk = gopher_rq_disk(rq, typed);
 	struct io_inflight *f = NULL;
-	struct io_done d = {};
-	u64 key = (u64)rq;
-	u32 kinds;
+	struct io_times t = {};
+	struct io_cached *c;
+	struct io_stats *s;
+	u64 dev, kind, key, ns = 0;
+	bool whole, last;
+	u32 kinds = 0;
 
 	if (!disk)
 		return 0;
-	d.dev = disk_dev(disk, typed);
-	if (gopher_filters_devices() && !device_wanted(d.dev, gopher_rq_part(rq, typed)))
+	dev = disk_dev(disk, typed);
+	if (gopher_filters_devices() && !device_wanted(dev, gopher_rq_part(rq, typed)))
 		return 0;
-	if (io_tracking)
-		f = bpf_map_lookup_elem(&io_inflight, &key);
-	if (io_late_start && !f) {
-		key = (u64)GOPHER_READ(typed, rq, bio);
-		f = bpf_map_lookup_elem(&io_inflight, &key);
+	if (io_tracking) {
+		f = find_inflight(rq, &key, typed);
+		if (gopher_filters_processes() && !f)
+			return 0;
 	}
-	if (gopher_filters_processes() && !f)
-		return 0;
-	fill_done(&d, rq, bytes, f, typed);
-	kinds = account(&d, f, error);
+	kind = io_kind(GOPHER_READ(typed, rq, cmd_flags));
+	c = cache_of(dev, kind);
+	s = slot_of(&io_stats, &c->slot, dev, kind);
+	whole = bytes >= GOPHER_READ(typed, rq, __data_len);
+	last = whole && !(gopher_in_flush_sequence(rq, typed) && io_op(kind) != IO_OP_FLUSH);
+	if (!s) {
+		gopher_count(&io_lost, IO_LOST_STATS);
+		goto out;
+	}
+	if (bytes)
+		count_data(s, c, GOPHER_READ(typed, rq, __sector), bytes, whole);
+	if (last) {
+		fill_times(&t, rq, f, typed);
+		ns = count_times(s, &t, bpf_ktime_get_ns());
+		kinds = exceptional(ns, f);
+	}
+	if (io_by_process && f && f->start_ns)
+		count_process(f, io_op(kind), bytes, ns, last);
+	/* The failed step of a sequence fails the whole of it, which comes and is counted. */
+	if (error && (last || !whole)) {
+		count_error(dev, io_op(kind), error);
+		kinds |= IO_EVENT_ERROR;
+	}
 	if (kinds)
 		report_request(rq, f, bytes, error, kinds);
-	if (f && d.last && !d.step)
+out:
+	if (f && last)
 		bpf_map_delete_elem(&io_inflight, &key);
 	return 0;
 }
@@ -232,113 +272,41 @@ static __always_inline int on_bio_complete(struct bio *bio, const bool typed)
 {
 	u64 key = (u64)bio;
 	struct io_inflight *f = bpf_map_lookup_elem(&io_inflight, &key);
-	int error = GOPHER_READ(typed, bio, bi_status);
-	struct io_done d = {.last = true};
-	u32 kinds;
+	struct io_times t = {};
+	struct io_end d = {};
+	struct io_cached *c;
+	struct io_stats *s;
+	u64 ns, kind;
 
 	if (!f || !f->bio)
 		return 0;
-	d.dev = f->dev;
-	d.op = f->op;
-	d.class_ = f->class_;
-	d.sector = f->sector;
-	d.bytes = f->bytes;
-	d.start_ns = f->start_ns;
-	kinds = account(&d, f, error);
-	if (kinds)
-		report(&d, f, key, error, kinds);
+	d.error = GOPHER_READ(typed, bio, bi_status);
+	kind = f->op << 2 | f->class_;
+	c = cache_of(f->dev, kind);
+	s = slot_of(&io_stats, &c->slot, f->dev, kind);
+	if (!s) {
+		gopher_count(&io_lost, IO_LOST_STATS);
+		goto out;
+	}
+	if (f->bytes)
+		count_data(s, c, f->sector, f->bytes, true);
+	t.start = f->start_ns;
+	ns = count_times(s, &t, bpf_ktime_get_ns());
+	d.kinds = exceptional(ns, f);
+	if (io_by_process)
+		count_process(f, f->op, f->bytes, ns, true);
+	if (d.error) {
+		count_error(f->dev, f->op, d.error);
+		d.kinds |= IO_EVENT_ERROR;
+	}
+	if (d.kinds) {
+		d.dev = f->dev;
+		d.op = f->op;
+		d.class_ = f->class_;
+		report(&d, &t, f, key);
+	}
+out:
 	bpf_map_delete_elem(&io_inflight, &key);
-	return 0;
-}
-
-/* ---- page cache ---- */
-
-/* The file system's device. The cache of a block device itself, where file systems also keep their
- * metadata, belongs to an inode of a pseudo file system and names the device elsewhere. */
-static __always_inline u32 inode_dev(struct inode *inode, const bool typed)
-{
-	if ((GOPHER_READ(typed, inode, i_mode) & 0170000) == 0060000) /* S_ISBLK */
-		return GOPHER_READ(typed, inode, i_rdev);
-	return GOPHER_READ(typed, GOPHER_READ(typed, inode, i_sb), s_dev);
-}
-
-static __always_inline bool page_wanted(u32 dev, struct gopher_task *who, bool ask)
-{
-	if (!device_wanted(dev, 0))
-		return false;
-	if (ask || gopher_filters_processes())
-		gopher_current(who);
-	return gopher_process_wanted(who->tgid, who->cgroup);
-}
-
-static __always_inline struct inode *folio_inode(void *folio, const bool typed)
-{
-	struct address_space *mapping = gopher_folio_mapping(folio, typed);
-
-	return mapping ? GOPHER_READ(typed, mapping, host) : NULL;
-}
-
-static __always_inline int on_add(void *folio, const bool typed)
-{
-	struct inode *inode = folio_inode(folio, typed);
-	struct gopher_task who = {};
-	struct io_pages *p;
-	u32 dev;
-
-	if (!inode)
-		return 0;
-	dev = inode_dev(inode, typed);
-	if (!page_wanted(dev, &who, false))
-		return 0;
-	p = pages_of(dev);
-	if (p)
-		p->added += gopher_folio_pages(folio, typed) * io_page_size;
-	return 0;
-}
-
-/* The mapping is taken from the folio: the tracepoint's own argument may be NULL, which verifiers
- * from 6.2 to 6.12 do not know and would take for impossible. */
-static __always_inline int on_dirty(void *folio, const bool typed)
-{
-	struct inode *inode = folio_inode(folio, typed);
-	struct gopher_task who = {};
-	struct io_process_stats *s;
-	struct io_pages *p;
-	u64 bytes;
-	u32 dev;
-
-	if (!inode)
-		return 0;
-	dev = inode_dev(inode, typed);
-	if (!page_wanted(dev, &who, io_by_process))
-		return 0;
-	bytes = gopher_folio_pages(folio, typed) * io_page_size;
-	p = pages_of(dev);
-	if (p)
-		p->dirtied += bytes;
-	s = io_by_process ? process_of(&who, dev, IO_OP_DIRTIED) : NULL;
-	if (s)
-		__sync_fetch_and_add(&s->bytes, bytes);
-	return 0;
-}
-
-/* What is left of the pages that were allowed: the rest was written. */
-static __always_inline int on_written(struct inode *inode, struct writeback_control *wbc,
-				      long allowed, const bool typed)
-{
-	long pages = allowed - GOPHER_READ(typed, wbc, nr_to_write);
-	struct gopher_task who = {};
-	struct io_pages *p;
-	u32 dev;
-
-	if (pages <= 0)
-		return 0;
-	dev = inode_dev(inode, typed);
-	if (!page_wanted(dev, &who, false))
-		return 0;
-	p = pages_of(dev);
-	if (p)
-		p->written += pages * io_page_size;
 	return 0;
 }
 

@@ -29,8 +29,8 @@ enum {
 	IO_PROCESS_SLOTS = 16, /* bounds 2 us << 2i */
 	IO_CACHE_BITS = 7,
 	IO_CACHE_DEVS = 1 << IO_CACHE_BITS,
-	IO_CACHE_KINDS = 32, /* op << 2 | class */
-	IO_PROBES = 8,	     /* places that are tried for a slot */
+	IO_KINDS = 32, /* op << 2 | class */
+	IO_PROBES = 8, /* places that are tried for a slot */
 };
 
 /* What a slot of io_stats and io_pages counts. */
@@ -42,14 +42,23 @@ struct io_key {
 };
 GOPHER_ASSERT_SIZE(struct io_key, 8);
 
+/* Where a key's slot is remembered. Read and written word by word: a mix of two requests' words is
+ * harmless. */
+struct io_cached {
+	u64 slot; /* dev << 32 | slot + 1; no device is 0:0 */
+	u64 end;  /* sector after the last request of this kind */
+};
+GOPHER_ASSERT_SIZE(struct io_cached, 16);
+
 /* Running totals of one CPU. The counts are u32 and wrap: user space takes differences, which are
  * right as long as less than 1 << 32 requests complete between two polls; half the memory. */
 struct io_stats {
 	u64 bytes;
-	u64 total_ns, queue_ns, device_ns, driver_ns;
+	u64 queue_ns, device_ns, driver_ns;
+	u64 unsplit_ns; /* of requests whose time is known, but not when they were issued */
+	u64 unsplit;	/* how many these are */
+	u64 untimed;	/* neither the kernel took a start time (iostats off) nor did we */
 	u64 sequential;
-	u64 untimed; /* the kernel took no start time (iostats off) and we had none */
-	u64 unsplit; /* it took no issue time */
 	u32 total[IO_TIME_SLOTS];
 	u32 queue[IO_TIME_SLOTS];
 	u32 device[IO_TIME_SLOTS];

@@ -39,7 +39,7 @@
 		return handler((void *)PT_REGS_PARM1(ctx), false);                                 \
 	}
 
-IO_TRACEPOINT(complete, block_rq_complete, on_complete, ARG(0), (long)ARG(1), (long)ARG(2), typed)
+IO_TRACEPOINT(complete, block_rq_complete, on_complete, ARG(0), (u64)ARG(1), (u64)ARG(2), typed)
 
 IO_TRACEPOINT(start, block_io_start, on_start, ARG(0), typed)
 IO_FUNCTION(start, blk_account_io_start, on_start)

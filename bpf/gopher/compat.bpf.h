@@ -168,20 +168,22 @@ struct queue_limits {
 	unsigned int features;
 };
 
-static __always_inline u32 gopher_rqf_flush_seq(void)
+static __always_inline bool gopher_in_flush_sequence(struct request *rq, const bool typed)
 {
+	u64 flags = GOPHER_READ(typed, rq, rq_flags);
+
 	if (bpf_core_enum_value_exists(enum rqf_flags, __RQF_FLUSH_SEQ))
-		return 1u << bpf_core_enum_value(enum rqf_flags, __RQF_FLUSH_SEQ);
+		return flags >> bpf_core_enum_value(enum rqf_flags, __RQF_FLUSH_SEQ) & 1;
 	if (bpf_core_field_exists(struct queue_limits, features))
-		return 1u << 1;
-	return 1u << 4;
+		return flags >> 1 & 1;
+	return flags >> 4 & 1;
 }
 
 /* The numbers of operations (enum req_op, req_opf until 6.0, ff07a02e9e8e) are the same from 5.10
  * to 7.3: read 0, write 1, flush 2, discard 3, secure erase 5, write zeroes 9, zone management 11
  * to 19 and passthrough from 32 on. Zone append is 21 until 6.0, then 7, which before 5.18
  * (73bd66d9c834) was "write same"; a write each time. */
-#define GOPHER_REQ_OP_MASK 0xff
+#define GOPHER_REQ_OP_MASK 0x3f
 
 /* scsi_cmnd.request went in 5.16 (51f3a4788928): since then the command follows its request. */
 struct scsi_cmnd___before_5_16 {

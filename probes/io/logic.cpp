@@ -57,13 +57,13 @@ io_stats sum(std::span<const io_stats> cpus) {
   io_stats t = {};
   for (const io_stats& c : cpus) {
     t.bytes += c.bytes;
-    t.total_ns += c.total_ns;
     t.queue_ns += c.queue_ns;
     t.device_ns += c.device_ns;
     t.driver_ns += c.driver_ns;
     t.sequential += c.sequential;
     t.untimed += c.untimed;
     t.unsplit += c.unsplit;
+    t.unsplit_ns += c.unsplit_ns;
     for (int i = 0; i < IO_TIME_SLOTS; ++i) {
       t.total[i] += c.total[i];
       t.queue[i] += c.queue[i];
@@ -90,10 +90,10 @@ Gained SlotTotals::take(uint32_t slot, std::span<const io_stats> cpus) {
   g.sequential = now.sequential - last.sequential;
   g.untimed = now.untimed - last.untimed;
   g.unsplit = now.unsplit - last.unsplit;
-  g.total_ns = now.total_ns - last.total_ns;
   g.queue_ns = now.queue_ns - last.queue_ns;
   g.device_ns = now.device_ns - last.device_ns;
   g.driver_ns = now.driver_ns - last.driver_ns;
+  g.total_ns = g.queue_ns + g.device_ns + g.driver_ns + now.unsplit_ns - last.unsplit_ns;
   g.requests = g.untimed + gain(now.total, last.total, &g.total);
   gain(now.queue, last.queue, &g.queue);
   gain(now.device, last.device, &g.device);

@@ -60,7 +60,7 @@ void Output::series(const io_key& k, const Gained& g) const {
   if (sum(g.driver))
     stage_.add_histogram(g.driver.data(), seconds(g.driver_ns), k.dev, k.op, kDriver);
   if (g.with_data) size_.add_histogram(g.size.data(), number(g.bytes), k.dev, k.op);
-  if (g.sequential) sequential_.add(number(g.sequential), k.dev, k.op);
+  if (g.sequential && k.op <= IO_OP_WRITE) sequential_.add(number(g.sequential), k.dev, k.op);
   if (g.untimed) untimed_.add(number(g.untimed), k.dev, k.op);
 }
 

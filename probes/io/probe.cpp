@@ -140,8 +140,8 @@ class Probe {
     const uint32_t slots = slots_for(devices_.size());
     s->rodata->io_slot_mask = slots - 1;
     s->rodata->io_page_size = static_cast<uint32_t>(sysconf(_SC_PAGESIZE));
-    s->rodata->io_slow_ns = static_cast<uint64_t>(cfg_.slow_ms) * 1'000'000;
-    s->rodata->io_stuck_ns = static_cast<uint64_t>(cfg_.stuck_s) * 1'000'000'000;
+    if (cfg_.slow_ms) s->rodata->io_slow_ns = static_cast<uint64_t>(cfg_.slow_ms) * 1'000'000;
+    if (cfg_.stuck_s) s->rodata->io_stuck_ns = static_cast<uint64_t>(cfg_.stuck_s) * 1'000'000'000;
     s->rodata->io_by_process = cfg_.by_process;
     s->rodata->io_late_start = late_start_;
     s->rodata->io_issue_times = issue_times_;
@@ -284,7 +284,7 @@ Result<> Probe::Maps::collect_slots(Probe& p) {
 // The device is gone, so nobody counts here any more.
 void Probe::Maps::free_slot(uint32_t slot, uint32_t dev) {
   for (auto& entry : skel->bss->io_cache)
-    if (entry >> 32 == dev) entry = 0;
+    if (entry.slot >> 32 == dev) entry.slot = 0;
   for (auto& entry : skel->bss->io_page_cache)
     if (entry >> 32 == dev) entry = 0;
   const auto cpus = static_cast<size_t>(libbpf_num_possible_cpus());

@@ -2,6 +2,7 @@
 // cache. SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <io.h>
 #include <linux/aio_abi.h>
 #include <linux/nvme_ioctl.h>
 #include <sys/ioctl.h>

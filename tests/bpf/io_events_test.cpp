@@ -150,7 +150,7 @@ TEST_F(IoTest, StuckRequestIsReportedAndItsEndToo) {
   EXPECT_EQ(stuck[0].fields.at("sector"), "24");
   EXPECT_EQ(stuck[0].fields.at("operation"), "write");
   EXPECT_EQ(stuck[0].process.tgid, static_cast<uint32_t>(getpid()));
-  ASSERT_EQ(ended.size(), 1u);
+  ASSERT_EQ(ended.size(), 1u) << "stuck after " << stuck[0].fields.at("duration_seconds") << " s";
   ASSERT_TRUE(ended[0].has_recovers);
   EXPECT_EQ(ended[0].recovers.lo, stuck[0].id.lo);
   EXPECT_EQ(ended[0].correlation, stuck[0].correlation);

@@ -15,7 +15,7 @@
 namespace gopher::test {
 
 struct IoConfig : ::io::Config {
-  IoConfig() : Config{true, false, false, 0, 0} {}
+  IoConfig() : Config{true, false, false, 1000, 30} {}
 };
 
 class IoTest : public testing::Test {

@@ -50,7 +50,9 @@ TEST(SlotTotals, GivesDifferencesOverAllCpus) {
   cpus[0].bytes = 4096;
   cpus[0].total[3] = 1;
   cpus[0].size[3] = 1;
-  cpus[0].total_ns = 5000;
+  cpus[0].queue_ns = 1000;
+  cpus[0].device_ns = 3500;
+  cpus[0].unsplit_ns = 500;
   cpus[1].untimed = 2;
   Gained g = t.take(7, cpus);
   EXPECT_EQ(g.requests, 3u);  // one timed, two not
