@@ -1,20 +1,11 @@
 # test_leaks.py - a hundred starts and a hundred reloads leave nothing behind.
 # SPDX-License-Identifier: Apache-2.0
 
-import json
 import os
-import subprocess
+from collections import Counter
 
+from kernel_objects import KINDS, held_by, in_kernel, nobodys
 from servers import Gopherd, wait_until
-
-
-def in_kernel():
-    """How many programs, maps and links there are on this machine."""
-    count = {}
-    for kind in ("prog", "map", "link"):
-        listed = subprocess.run(["bpftool", "-j", kind, "list"], capture_output=True, check=True).stdout
-        count[kind] = len(json.loads(listed) or [])
-    return count
 
 
 def of_process(daemon):
@@ -42,13 +33,16 @@ def test_a_hundred_reloads(gopherd, loop_device):
 
     for n in range(1, 11):
         reload(n)
-    fds, kernel = of_process(daemon), in_kernel()
+    before = in_kernel()
+    fds, held = of_process(daemon), Counter(kind for kind, _ in held_by(daemon.pid))
+    assert all(held[kind] for kind in KINDS), held
     memory = daemon.scrape().value("gopher_process_resident_memory_bytes")
     for n in range(11, 111):
         reload(n)
     grown = daemon.scrape().value("gopher_process_resident_memory_bytes") - memory
     print(f"RSS {memory / 2**20:.1f} MiB, after 100 reloads {grown / 1024:+.0f} KiB")
-    assert in_kernel() == kernel
+    assert Counter(kind for kind, _ in held_by(daemon.pid)) == held
+    wait_until(lambda: not nobodys(before), "the kernel has no more than before")
     assert of_process(daemon) <= fds + 2  # a scrape's own connection may be open
     assert grown < 4 << 20
 
@@ -56,9 +50,12 @@ def test_a_hundred_reloads(gopherd, loop_device):
 def test_a_hundred_starts(loop_device, tmp_path):
     device = loop_device(2048)
     before = in_kernel()
+    ours = set()
     for n in range(100):
         with Gopherd(tmp_path / "g", config(device, 1000)) as daemon:
-            wait_until(lambda: "ready" in daemon.log, f"start {n}", interval=0.01)
-    # Fewer is well, too: what an earlier test left is freed by the kernel when it finds the time.
-    wait_until(lambda: all(n <= before[kind] for kind, n in in_kernel().items()),
-               f"the kernel has no more than before: {before}")
+            wait_until(lambda: daemon.log.count(": ready") == n + 1, f"start {n}", interval=0.01)
+            ours |= set(held_by(daemon.pid))
+    assert {kind for kind, _ in ours} == set(KINDS) and len(ours) > 1000
+    # The kernel frees them when it finds the time.
+    wait_until(lambda: not ours & in_kernel(), "nothing of gopherd's is left in the kernel")
+    wait_until(lambda: not nobodys(before), "the kernel has no more than before")
