@@ -80,10 +80,15 @@ static __always_inline int on_getrq(struct bio *bio, const bool typed)
 
 static __always_inline int on_insert(struct request *rq, const bool typed)
 {
-	u64 by_rq = (u64)rq, by_bio = (u64)GOPHER_READ(typed, rq, bio);
+	struct bio *bio = GOPHER_READ(typed, rq, bio);
+	u64 by_rq = (u64)rq, by_bio = (u64)bio, flags;
 
 	if ((GOPHER_READ(typed, rq, cmd_flags) & GOPHER_REQ_OP_MASK) == IO_OP_FLUSH ||
-	    bpf_map_lookup_elem(&io_inflight, &by_rq) || bpf_map_lookup_elem(&io_inflight, &by_bio))
+	    bpf_map_lookup_elem(&io_inflight, &by_rq))
+		return 0;
+	flags = bio ? GOPHER_READ(typed, bio, bi_opf) : 0; /* the request's own are cleared */
+	if ((io_has(flags, __REQ_PREFLUSH) || io_has(flags, __REQ_FUA)) &&
+	    bpf_map_lookup_elem(&io_inflight, &by_bio))
 		return 0;
 	return on_start(rq, typed);
 }

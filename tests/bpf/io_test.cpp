@@ -2,11 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
+#include <fstream>
 #include <set>
+#include <string_view>
 
 #include "io_fixture.hpp"
 
@@ -176,6 +180,73 @@ TEST_F(IoTest, OtherProcessesAreNotCounted) {
   r.poll();
   EXPECT_EQ(r.value("gopher_io_requests_total", {{"operation", "read"}}), 5)
       << r.all_series("gopher_io_requests_total");
+}
+
+// A cgroup of the test's own on every hierarchy that tells something about a process.
+class TempCgroup {
+ public:
+  explicit TempCgroup(const std::string& mount) : folder_(mount + kPath) {
+    made_ =
+        mkdir(folder_.c_str(), 0755) == 0 && access((folder_ + "/cgroup.procs").c_str(), W_OK) == 0;
+  }
+  ~TempCgroup() {
+    // A process that has ended leaves its cgroup a moment later.
+    wait_until([&] { return rmdir(folder_.c_str()) == 0 || errno != EBUSY; },
+               std::chrono::seconds(5));
+  }
+  bool made() const { return made_; }
+  int run(const std::string& command) const {
+    return shell("echo $$ >" + folder_ + "/cgroup.procs; exec " + command);
+  }
+  static constexpr const char* kPath = "/gopher-bpf-test";
+
+ private:
+  std::string folder_;
+  bool made_;
+};
+
+// The first hierarchy in which a process is not at the root names it: does this one come before?
+bool named_by(const std::string& controller) {
+  std::ifstream in("/proc/self/cgroup");
+  for (std::string line; std::getline(in, line);)
+    if (line.find(":" + controller + ":/") != std::string::npos && !line.ends_with(":/"))
+      return true;
+  return false;
+}
+
+TEST_F(IoTest, CgroupsAreNamedAndFilteredOnEveryHierarchy) {
+  LOOP_OR_SKIP(disk, 1 << 20);
+  const std::string dd =
+      "dd if=" + disk->path() + " of=/dev/null bs=4096 iflag=direct 2>/dev/null count=";
+  int tried = 0;
+  for (const char* mount : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory",
+                            "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/pids"}) {
+    if (access((std::string(mount) + "/cgroup.procs").c_str(), F_OK) != 0) continue;
+    const bool v1 = access((std::string(mount) + "/cgroup.controllers").c_str(), F_OK) != 0;
+    const bool memory = std::string_view(mount).ends_with("memory");
+    if (v1 && (named_by("") || (!memory && named_by("memory")))) continue;
+    TempCgroup group(mount);
+    if (!group.made()) continue;
+    ++tried;
+    SCOPED_TRACE(mount);
+    FilterSet filter;
+    filter.by_device = filter.by_cgroup = true;
+    filter.devices = {disk->dev()};
+    for (uint64_t id : Cgroups().ids(TempCgroup::kPath)) filter.cgroups.insert(id);
+    const IoConfig c;
+    ProbeRun r("io", &c, "", filter);
+    ASSERT_EQ(r.start(), 0) << r.error;
+    ASSERT_EQ(group.run(dd + "7"), 0);
+    ASSERT_EQ(shell(dd + "5"), 0);
+    r.poll();
+    EXPECT_EQ(r.value("gopher_io_requests_total", {{"operation", "read"}}), 7);
+    EXPECT_EQ(r.value("gopher_io_process_requests_total",
+                      {{"comm", "dd"}, {"cgroup", TempCgroup::kPath}, {"operation", "read"}}),
+              7)
+        << r.all_series("gopher_io_process_requests_total");
+  }
+  if (!tried) GTEST_SKIP() << "no cgroup can be made here";
+  std::printf("%d hierarchies\n", tried);
 }
 
 TEST_F(IoTest, WithoutProcessesTheRestIsTheSame) {
