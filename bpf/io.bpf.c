@@ -153,7 +153,11 @@ static __always_inline int on_merge(struct request *rq, const bool typed)
 static __always_inline void fill_times(struct io_times *t, struct request *rq,
 				       const struct io_inflight *f, const bool typed)
 {
-	t->start = GOPHER_READ(typed, rq, start_time_ns);
+	u64 flags = GOPHER_READ(typed, rq, rq_flags);
+
+	/* The flush that a sequence sends is not accounted, but it is made afresh each time. */
+	if (GOPHER_RQF_IO_STAT(flags) || GOPHER_RQF_FLUSH_SEQ(flags))
+		t->start = GOPHER_READ(typed, rq, start_time_ns);
 	t->issued = GOPHER_READ(typed, rq, io_start_time_ns);
 	if (!f)
 		return;
@@ -212,7 +216,7 @@ static __always_inline int on_complete(struct request *rq, u64 error, u64 bytes,
 	struct io_times t = {};
 	struct io_cached *c;
 	struct io_stats *s;
-	u64 dev, kind, key, ns = 0;
+	u64 dev, kind, flags, key, ns = 0;
 	bool whole, last;
 	u32 kinds = 0;
 
@@ -230,7 +234,8 @@ static __always_inline int on_complete(struct request *rq, u64 error, u64 bytes,
 	c = cache_of(dev, kind);
 	s = slot_of(&io_stats, &c->slot, dev, kind);
 	whole = bytes >= GOPHER_READ(typed, rq, __data_len);
-	last = whole && !(gopher_in_flush_sequence(rq, typed) && io_op(kind) != IO_OP_FLUSH);
+	flags = GOPHER_READ(typed, rq, rq_flags);
+	last = whole && !(GOPHER_RQF_FLUSH_SEQ(flags) && io_op(kind) != IO_OP_FLUSH);
 	if (!s) {
 		gopher_count(&io_lost, IO_LOST_STATS);
 		goto out;

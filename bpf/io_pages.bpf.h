@@ -19,8 +19,9 @@ static __always_inline bool page_wanted(u32 dev, struct gopher_task *who, bool a
 {
 	if (!device_wanted(dev, 0))
 		return false;
-	if (ask || gopher_filters_processes())
-		gopher_current(who);
+	if (!ask && !gopher_filters_processes())
+		return true;
+	gopher_current(who);
 	return gopher_process_wanted(who->tgid, who->cgroup);
 }
 

@@ -158,26 +158,33 @@ static __always_inline u32 gopher_bio_part(struct bio *bio, const bool typed)
 
 /* ---- block layer: requests ---- */
 
-/* RQF_FLUSH_SEQ was 1 << 4, a macro, until 6.11 made it bit __RQF_FLUSH_SEQ of an enum
- * (5f89154e8e9e), which got a name only later (enum rqf_flags, in 6.18). In between a field that
- * came with 6.11 as well tells them apart: queue_limits.features (1122c0c1cc71). */
+/* Flags of a request were macros until 6.11 made their bits an enum (5f89154e8e9e), which got a
+ * name only later (enum rqf_flags, in 6.18). In between a field that came with 6.11 as well tells
+ * them apart: queue_limits.features (1122c0c1cc71). */
 enum rqf_flags {
 	__RQF_FLUSH_SEQ = 1,
+	__RQF_IO_STAT = 8,
 };
 struct queue_limits {
 	unsigned int features;
 };
 
-static __always_inline bool gopher_in_flush_sequence(struct request *rq, const bool typed)
-{
-	u64 flags = GOPHER_READ(typed, rq, rq_flags);
+#define GOPHER_RQF(flags, bit, bit_of_6_11, bit_before)                                            \
+	({                                                                                         \
+		u64 __bit = bit_before;                                                            \
+		if (bpf_core_enum_value_exists(enum rqf_flags, bit))                               \
+			__bit = bpf_core_enum_value(enum rqf_flags, bit);                          \
+		else if (bpf_core_field_exists(struct queue_limits, features))                     \
+			__bit = bit_of_6_11;                                                       \
+		(flags) >> __bit & 1;                                                              \
+	})
 
-	if (bpf_core_enum_value_exists(enum rqf_flags, __RQF_FLUSH_SEQ))
-		return flags >> bpf_core_enum_value(enum rqf_flags, __RQF_FLUSH_SEQ) & 1;
-	if (bpf_core_field_exists(struct queue_limits, features))
-		return flags >> 1 & 1;
-	return flags >> 4 & 1;
-}
+#define GOPHER_RQF_FLUSH_SEQ(flags) GOPHER_RQF(flags, __RQF_FLUSH_SEQ, 1, 4)
+
+/* Has the kernel taken the request's start time? Without this flag (iostats off, passthrough) newer
+ * kernels leave in start_time_ns what an earlier use of the request left there: on 6.18 requests
+ * then seemed to take minutes. */
+#define GOPHER_RQF_IO_STAT(flags) GOPHER_RQF(flags, __RQF_IO_STAT, 8, 13)
 
 /* The numbers of operations (enum req_op, req_opf until 6.0, ff07a02e9e8e) are the same from 5.10
  * to 7.3: read 0, write 1, flush 2, discard 3, secure erase 5, write zeroes 9, zone management 11
