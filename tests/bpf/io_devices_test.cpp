@@ -104,8 +104,8 @@ TEST_F(IoTest, MergedRequestsAreNotInFlightForever) {
   ASSERT_EQ(syscall(SYS_io_getevents, context, 3, 3, done.data(), nullptr), 3);
   syscall(SYS_io_destroy, context);
   std::free(buffer);
-  const Stat gained = stat_of(*disk) - before;
   r->poll();
+  const Stat gained = settled(*r, *disk, before);
   std::printf("%llu requests of 3 writes\n", static_cast<unsigned long long>(gained.writes));
   const Labels l = {{"device", disk->name()}, {"operation", "write"}};
   EXPECT_EQ(r->value("gopher_io_requests_total", l), gained.writes);

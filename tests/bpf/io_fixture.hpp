@@ -40,6 +40,20 @@ class IoTest : public testing::Test {
   IoConfig config_;
 };
 
+// What the kernel counted since `before`, as soon as that is as much as the probe: it counts a
+// request only after it has woken who waits for it, the probe before.
+inline Stat settled(const ProbeRun& r, const Device& d, const Stat& before) {
+  Stat gained{};
+  wait_until(
+      [&] {
+        gained = stat_of(d) - before;
+        return gained.reads + gained.writes + gained.discards + gained.flushes ==
+               r.value("gopher_io_requests_total", {{"device", d.name()}});
+      },
+      std::chrono::seconds(2));
+  return gained;
+}
+
 #define SKIP_UNLESS(result) \
   if (!(result)) GTEST_SKIP() << (result).error().text
 

@@ -51,8 +51,8 @@ TEST_P(Rungs, CountKnownReadsAndWrites) {
   std::printf("rungs: %s\n", r->rungs().c_str());
   const Stat before = stat_of(*disk);
   known_io(*disk);
-  const Stat gained = stat_of(*disk) - before;
   r->poll();
+  const Stat gained = settled(*r, *disk, before);
 
   EXPECT_EQ(gained.reads, 40u);
   EXPECT_EQ(gained.read_sectors, 40u * 8);
@@ -113,8 +113,8 @@ TEST_F(IoTest, FlushesCountAsTheKernelDoes) {
     for (int i = 0; i < 10; ++i) ASSERT_EQ(file.write(8192 * i, 4096), 4096);
     for (int i = 0; i < 3; ++i) ASSERT_EQ(fsync(file.fd()), 0);
   }
-  const Stat gained = stat_of(*disk) - before;
   r->poll();
+  const Stat gained = settled(*r, *disk, before);
   EXPECT_GE(gained.writes, 10u);
   expect_as_stat(*r, *disk, gained);
   EXPECT_EQ(r->value("gopher_io_process_requests_total", {{"pid", std::to_string(getpid())},
@@ -130,8 +130,8 @@ TEST_F(IoTest, DiscardsAndZeroes) {
   ASSERT_EQ(r->start(), 0) << r->error;
   const Stat before = stat_of(*disk);
   ASSERT_EQ(shell("blkdiscard -o 1048576 -l 1048576 " + disk->path() + " 2>/dev/null"), 0);
-  const Stat gained = stat_of(*disk) - before;
   r->poll();
+  const Stat gained = settled(*r, *disk, before);
   EXPECT_EQ(gained.discard_sectors, 2048u);
   expect_counts(*r, *disk, "discard", gained.discards, gained.discard_sectors * 512);
 }
@@ -259,8 +259,8 @@ TEST_F(IoTest, WithoutProcessesTheRestIsTheSame) {
   EXPECT_EQ(r->program("start") + r->program("insert"), "");
   const Stat before = stat_of(*disk);
   known_io(*disk);
-  const Stat gained = stat_of(*disk) - before;
   r->poll();
+  const Stat gained = settled(*r, *disk, before);
   expect_as_stat(*r, *disk, gained);
   EXPECT_EQ(r->value("gopher_io_process_requests_total"), 0);
 }
