@@ -38,9 +38,10 @@ def wait_until(condition, what, deadline=30.0, interval=0.05):
 
 
 def delivered(counted, expected):
-    """Whether a count of many requests is right. On a machine whose cores are taken away by others some completions
-    reach no BPF program at all (a program that only counts misses the same ones): at most 1 % may be missing, and
-    none may be counted twice."""
+    """Whether a count of many requests is right: at most 1 % may be missing, and none may be counted twice.
+    A tolerance for what is not understood: on the 6.18 kernel of the development machine some completions reach no
+    BPF program, minimal ones included, while perf counts all of them on the same tracepoint and recursion_misses
+    stays 0. The cause is not known, nor whether other kernels do it."""
     return 0.99 * expected <= counted <= expected
 
 
