@@ -106,6 +106,7 @@ class Daemon {
         store_(store_limits(config_->daemon()), text_),
         queue_(static_cast<size_t>(config_->daemon().event_queue)),
         host_(std::move(scan.libraries), store_, queue_, text_, cgroups_, mask, std::move(filters),
+              static_cast<size_t>(config_->daemon().workers),
               static_cast<uint32_t>(config_->daemon().events_per_minute)) {}
 
   int run(const UniqueFd& signals);

@@ -18,31 +18,38 @@ constexpr std::chrono::milliseconds kStopDeadline{10'000};
 
 }  // namespace
 
+// Made once and kept as long as the host: scrapes ask for its status at any time.
 struct PluginHost::Probe {
-  Probe(const Library& lib, Store& store, EventQueue& queue, const TextSource& text,
-        uint32_t events_per_minute)
-      : library(lib),
-        tables(lib.tables()),
+  Probe(PluginHost& host, const Library& lib, Store& store, EventQueue& queue,
+        uint32_t events_per_minute, Worker& w)
+      : tables(lib.tables()),
         shard(store.shard(tables)),
-        gate(tables, text, queue, events_per_minute) {}
-  const Library& library;
+        gate(tables, host.text_, queue, events_per_minute),
+        worker(w),
+        instance(lib, {w.features(), host.mask_, host.filters_, host.text_, shard, gate}) {
+    worker.add(&instance, &gate);
+  }
   ProbeTables tables;
   Shard& shard;
   EventGate gate;
-  std::unique_ptr<Instance> instance;
-  Worker* worker = nullptr;
+  Worker& worker;
+  Instance instance;
 };
 
 PluginHost::PluginHost(std::vector<Library> libraries, Store& store, EventQueue& queue,
                        const TextSource& text, const Cgroups& cgroups, Mask mask,
-                       FilterMaps filters, uint32_t events_per_minute)
+                       FilterMaps filters, size_t workers, uint32_t events_per_minute)
     : libraries_(std::move(libraries)),
       mask_(std::move(mask)),
       filters_(std::move(filters)),
       text_(text),
       cgroups_(cgroups) {
+  for (size_t i = 0; i < workers; ++i)
+    workers_.push_back(
+        std::make_unique<Worker>(static_cast<int>(i), [this] { return interval_ns_.load(); }));
   for (const Library& lib : libraries_)
-    probes_.push_back(std::make_unique<Probe>(lib, store, queue, text, events_per_minute));
+    probes_.push_back(std::make_unique<Probe>(*this, lib, store, queue, events_per_minute,
+                                              *workers_[probes_.size() % workers]));
 }
 
 PluginHost::~PluginHost() = default;
@@ -64,29 +71,15 @@ FilterSet PluginHost::resolve(const FilterOptions& o) const {
   return f;
 }
 
-void PluginHost::refresh_filters() {
-  if (auto r = filters_.apply(resolve(config_->filter())); !r)
-    log::write(log::kError, "%s", r.error().text.c_str());
+void PluginHost::apply_filters(const FilterSet& filters) {
+  if (auto r = filters_.apply(filters); !r) log::write(log::kError, "%s", r.error().text.c_str());
 }
 
-void PluginHost::launch_workers() {
-  const size_t n = std::max<size_t>(1, static_cast<size_t>(config_->daemon().workers));
-  for (size_t i = 0; i < n; ++i)
-    workers_.push_back(
-        std::make_unique<Worker>(static_cast<int>(i), [this] { return interval_ns_.load(); }));
-  for (size_t i = 0; i < probes_.size(); ++i) {
-    Probe& p = *probes_[i];
-    p.worker = workers_[i % n].get();
-    p.instance = std::make_unique<Instance>(
-        p.library, InstanceNeeds{p.worker->features(), mask_, filters_, text_, p.shard, p.gate});
-    p.worker->add(p.instance.get(), &p.gate);
-  }
-  for (auto& w : workers_) w->launch();
-}
+void PluginHost::refresh_filters() { apply_filters(resolve(config_->filter())); }
 
 // A worker that is known to be stuck is not waited for: the main thread has a watchdog to feed.
 bool PluginHost::run_on_worker(Probe& p, const char* what, std::function<void()> f) {
-  if (!p.instance->stuck() && p.worker->run(std::move(f), kCommandDeadline)) return true;
+  if (!p.instance.stuck() && p.worker.run(std::move(f), kCommandDeadline)) return true;
   log::write(log::kError, "probe %s: its worker is stuck and does not take the %s",
              std::string(p.tables.name).c_str(), what);
   return false;
@@ -94,20 +87,20 @@ bool PluginHost::run_on_worker(Probe& p, const char* what, std::function<void()>
 
 bool PluginHost::start_probe(Probe& p) {
   return run_on_worker(p, "start", [&p, config = config_] {
-    p.instance->configure(config);
-    p.instance->start(monotonic_ns());
+    p.instance.configure(config);
+    p.instance.start(monotonic_ns());
   });
 }
 
 bool PluginHost::stop_probe(Probe& p) {
-  return run_on_worker(p, "stop", [&p] { p.instance->stop(); });
+  return run_on_worker(p, "stop", [&p] { p.instance.stop(); });
 }
 
 void PluginHost::start(std::shared_ptr<const Config> config) {
   config_ = std::move(config);
   interval_ns_ = static_cast<uint64_t>(config_->daemon().interval_s * 1e9);
   refresh_filters();
-  launch_workers();
+  for (auto& w : workers_) w->launch();
   // One after the other: each load needs the kernel's BTF in memory.
   for (auto& p : probes_)
     if (config_->probe_enabled(p->tables.name)) start_probe(*p);
@@ -126,7 +119,7 @@ void PluginHost::apply(std::shared_ptr<const Config> config) {
   // Programs know at load whether there is a filter at all, so none may run while that changes.
   for (auto& p : probes_)
     if (old->probe_enabled(p->tables.name) && differs(*p)) stop_probe(*p);
-  refresh_filters();
+  apply_filters(filters);
   for (auto& p : probes_) {
     if (!differs(*p)) continue;
     const bool is = config_->probe_enabled(p->tables.name);
@@ -143,8 +136,6 @@ bool PluginHost::stop() {
     log::write(log::kError, "a worker is stuck inside of a plugin; leaving it behind");
     return false;
   }
-  for (auto& p : probes_) p->instance.reset();
-  workers_.clear();
   return true;
 }
 
@@ -167,7 +158,7 @@ std::vector<PluginHost::ProbeStatus> PluginHost::status() const {
   std::vector<ProbeStatus> out;
   for (const auto& p : probes_) {
     ProbeStatus s;
-    if (p->instance) static_cast<InstanceStatus&>(s) = p->instance->status();
+    static_cast<InstanceStatus&>(s) = p->instance.status();
     s.tables = &p->tables;
     s.events = p->gate.counts();
     s.store = p->shard.stats();

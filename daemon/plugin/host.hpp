@@ -63,8 +63,8 @@ class PluginHost {
  public:
   PluginHost(std::vector<Library> libraries, Store& store, EventQueue& queue,
              const TextSource& text, const Cgroups& cgroups, Mask mask, FilterMaps filters,
-             uint32_t events_per_minute = 60);
-  ~PluginHost();
+             size_t workers = 1, uint32_t events_per_minute = 60);
+  ~PluginHost();  // stop() came before, unless it was never started
 
   void start(std::shared_ptr<const Config> config);
   // Restarts what differs from the configuration in force, and nothing else.
@@ -87,7 +87,7 @@ class PluginHost {
  private:
   struct Probe;
   FilterSet resolve(const FilterOptions& options) const;
-  void launch_workers();
+  void apply_filters(const FilterSet& filters);
   bool run_on_worker(Probe& probe, const char* what, std::function<void()> f);
   bool start_probe(Probe& probe);
   bool stop_probe(Probe& probe);
@@ -99,8 +99,8 @@ class PluginHost {
   const Cgroups& cgroups_;
   std::shared_ptr<const Config> config_;
   std::atomic<uint64_t> interval_ns_{5'000'000'000};
-  std::vector<std::unique_ptr<Probe>> probes_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::unique_ptr<Probe>> probes_;  // after the workers that run them
 };
 
 }  // namespace gopher

@@ -52,6 +52,7 @@ bool Worker::run(std::function<void()> f, milliseconds deadline) {
 }
 
 bool Worker::stop(milliseconds deadline) {
+  if (!thread_.joinable()) return true;  // never launched
   std::unique_lock lock(mutex_);
   quit_ = true;
   wake_.notify_all();

@@ -135,6 +135,27 @@ TEST_F(PluginHostTest, ReloadRestartsOnlyWhatChangedAndTotalsGoOn) {
   EXPECT_EQ(status("alpha").starts, 1u);
 }
 
+// As scrapes do, from before the start to after the stop; ThreadSanitizer is the judge.
+TEST_F(PluginHostTest, TheStatusMayBeAskedAtAnyTime) {
+  std::atomic<bool> done{false};
+  std::atomic<uint64_t> asked{0};
+  std::thread scraper([&] {
+    while (!done) {
+      EXPECT_THAT(host_->status(), SizeIs(3));
+      ++asked;
+    }
+  });
+  ASSERT_TRUE(wait([&] { return asked > 0; }));
+  host_->start(config("daemon = { interval_s = 0.1; };\nprobes = { alpha = {}; };"));
+  ASSERT_TRUE(wait([&] { return polls("gopher_alpha_polls_total") >= 2; }));
+  EXPECT_TRUE(host_->stop());
+  const uint64_t before = asked;
+  ASSERT_TRUE(wait([&] { return asked > before; }));
+  done = true;
+  scraper.join();
+  EXPECT_EQ(status("alpha").state, ProbeState::kStopped);
+}
+
 TEST_F(PluginHostTest, AHangingProbeIsReportedAndComesBack) {
   const std::string fifo = dir_ + "/fifo";
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
