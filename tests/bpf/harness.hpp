@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -25,6 +26,18 @@ using Labels = std::map<std::string, std::string>;
 std::string build_dir();    // $GOPHER_BUILD_DIR, or where this was built
 std::string kernel_name();  // "6.18.15+deb13-cloud-amd64"
 bool have_root_and_btf(std::string* why);
+
+// A fixture whose tests say why they do not run without root or BTF, and fail so where CI is set.
+template <class Base>
+class NeedsBpf : public Base {
+ protected:
+  void SetUp() override {
+    std::string why;
+    if (have_root_and_btf(&why)) return;
+    if (std::getenv("CI")) FAIL() << why;
+    GTEST_SKIP() << why;
+  }
+};
 
 // Deadlines grow with $GOPHER_TIME_SCALE, for guests that are emulated.
 bool wait_until(const std::function<bool()>& done, std::chrono::seconds deadline);

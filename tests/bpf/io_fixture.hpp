@@ -18,14 +18,8 @@ struct IoConfig : ::io::Config {
   IoConfig() : Config{true, false, false, 1000, 30} {}
 };
 
-class IoTest : public testing::Test {
+class IoTest : public NeedsBpf<testing::Test> {
  protected:
-  void SetUp() override {
-    std::string why;
-    if (have_root_and_btf(&why)) return;
-    if (std::getenv("CI")) FAIL() << why;
-    GTEST_SKIP() << why;
-  }
   // Watches only `dev`, which the test has made: this machine may have other work to do.
   std::unique_ptr<ProbeRun> io_run(const IoConfig& config, const std::string& mask = "",
                                    uint32_t dev = 0) {

@@ -43,15 +43,7 @@ class Map {
   int fd_;
 };
 
-class TotalsTest : public testing::Test {
- protected:
-  void SetUp() override {
-    std::string why;
-    if (have_root_and_btf(&why)) return;
-    if (std::getenv("CI")) FAIL() << why;
-    GTEST_SKIP() << why;
-  }
-};
+using TotalsTest = NeedsBpf<testing::Test>;
 
 template <bool kPerCpu>
 void idle_entries_go() {

@@ -91,15 +91,7 @@ Verdict verify(const std::string& probe, const std::string& program, bool all_on
   return v;
 }
 
-class Verify : public testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    std::string why;
-    if (have_root_and_btf(&why)) return;
-    if (std::getenv("CI")) FAIL() << why;
-    GTEST_SKIP() << why;
-  }
-};
+using Verify = NeedsBpf<testing::TestWithParam<const char*>>;
 
 // A program that this kernel has a place for must verify; one that it has none for is a fact about
 // the kernel, recorded for docs/kernels.md.
