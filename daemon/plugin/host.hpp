@@ -58,7 +58,7 @@ class Worker {
   std::thread thread_;
 };
 
-// Called by the main thread only, but for status() and gate_counts().
+// Called by the main thread only, but for status().
 class PluginHost {
  public:
   PluginHost(std::vector<Library> libraries, Store& store, EventQueue& queue,

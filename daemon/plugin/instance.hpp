@@ -62,7 +62,6 @@ class Instance {
   void stop();
   // Drains rings and, if due, polls or tries again; returns how many ring records there were.
   size_t tick(uint64_t now_ns, uint64_t interval_ns);
-  bool has_rings() const { return !rings_.empty(); }
 
   InstanceStatus status() const;
   // Another thread saw that the worker does not come back; `for_ns` 0: it came back.
